@@ -1,0 +1,1 @@
+"""The bridge from MQTT to Kafka: it reads headers and never payloads."""

@@ -1,0 +1,1 @@
+"""Pure code between bytes and events: conditioning and binding. No I/O, no clock, no randomness."""

@@ -1,0 +1,1 @@
+"""A plant of simulated devices with a journal of its own. Shares no code with the product."""
