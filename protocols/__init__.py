@@ -1,1 +1,1 @@
-"""What every part of Threadline agrees on: samples, frames, events, receipts, errors, and the device port."""
+"""What every part agrees on: samples, frames, events, receipts, errors, the device port."""
