@@ -1,1 +1,1 @@
-"""The one visible list of drivers; each is imported only when a device of its protocol is opened."""
+"""The one visible list of drivers; each is imported only when such a device is opened."""

@@ -75,7 +75,7 @@ class Outcome:
 class Binder(Protocol):
     """All stations of one agent. Times int64 µs, agent's clock. One task calls it, in order.
 
-    `read_sets`: name → tag paths of one device, each planned once by the edge; read only on request.
+    `read_sets`: name → tag paths of one device, planned once by the edge; read only on request.
     Numbers of series are random 64 bit, drawn by the caller and passed in.
     """
 
