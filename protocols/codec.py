@@ -179,7 +179,7 @@ def decode_curve(raw: bytes) -> Curve:
 
 
 def curve_sha256(curve: Curve) -> str:
-    """SHA-256 (hex) of column names and data, whatever the encoding: the curve's name in its pass."""
+    """SHA-256 (hex) of column names and data, not of an encoding: the curve's name."""
     hashed = hashlib.sha256()
     for name, column in zip(curve.columns, curve.data, strict=True):
         hashed.update(name.encode() + b"\x1f" + len(column).to_bytes(8, "little"))
