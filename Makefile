@@ -1,0 +1,46 @@
+# The words of this project. A bare `make` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_SECONDS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock fmt clean
+
+help: ## List these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## A whole line on this machine: simulated plant to trace (DEMO_SECONDS=60 ends by itself)
+	@DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/threadline demo
+
+test: $(STAMP) ## Every test, on real servers; what is missing is skipped by name
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Format, lint, types, import contracts, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python -m pytest -q tests/unit
+
+bench: $(STAMP) ## Measure; the table and build/bench.json
+	$(BIN)/python -m bench
+
+fmt: $(STAMP) ## Format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## Choose new versions for lock.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --no-emit-index-url \
+		--no-header --python-version 3.11 pyproject.toml --output-file lock.txt
+
+clean: ## Remove what was built; the data of demos too
+	rm -rf $(VENV) build .threadline
+
+# One virtual environment, made again when the interpreter goes, filled again when the lock changes.
+$(STAMP): pyproject.toml lock.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lock.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,91 @@
+"""Fixtures of every test: the real services, each started once per run. The tuple is the index."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import services_pglite
+from tests.support.services import need, timescale_dsn
+from threadline.broker import Amqtt, Broker, Mosquitto
+from threadline.children import Children
+from threadline.postgres import Postgres
+
+FIXTURES = (
+    "children",  # run: child processes that end with the run
+    "postgres_server",  # run: the embedded PostgreSQL itself, for tests that stop or kill it
+    "postgres",  # module: DSN of a fresh database
+    "mosquitto",  # run: a broker
+    "amqtt",  # run: a broker
+    "broker",  # run: each of the two in turn
+    "pglite",  # module: DSN of a fresh TimescaleDB in WebAssembly, one connection at a time
+    "timescale_native",  # run: DSN of a native TimescaleDB that somebody named
+)
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
+    with Children(tmp_path_factory.mktemp("services")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def postgres_server(children: Children) -> Postgres:
+    need("postgres")
+    server = Postgres(children)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: Postgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = _database_name(request)
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def mosquitto(children: Children) -> Broker:
+    need("mosquitto")
+    return _started(Mosquitto(children))
+
+
+@pytest.fixture(scope="session")
+def amqtt(children: Children) -> Broker:
+    need("amqtt")
+    return _started(Amqtt(children))
+
+
+@pytest.fixture(scope="session", params=["mosquitto", "amqtt"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    started: Broker = request.getfixturevalue(request.param)
+    return started
+
+
+@pytest.fixture(scope="module")
+def pglite(children: Children, request: pytest.FixtureRequest) -> Iterator[str]:
+    need("pglite")
+    child, dsn = services_pglite.start(children, _database_name(request))
+    yield dsn
+    children.stop(child)
+
+
+@pytest.fixture(scope="session")
+def timescale_native() -> str:
+    need("timescale_native")
+    return timescale_dsn()
+
+
+def _started(broker: Broker) -> Broker:
+    broker.start()
+    return broker
+
+
+def _database_name(request: pytest.FixtureRequest) -> str:
+    """Short, unique in the run, and telling which module left it behind."""
+    module = re.sub(r"\W+", "_", Path(str(request.path)).stem)
+    return f"{module[:40]}_{next(_numbers)}".lower()

@@ -1,0 +1,78 @@
+"""The root of the command line: lists without importing, loads on call, names what is missing."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from threadline import cli
+from threadline.cli import ENTRIES, Entry
+
+ROOT = Path(cli.__file__).parents[1]
+HEAVY = ("asyncua", "fastapi", "numpy", "paho", "psycopg", "pyarrow", "pydantic", "structlog")
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "threadline", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_help_lists_every_entry_and_imports_no_heavy_library() -> None:
+    script = (
+        "import json, sys\n"
+        "from threadline.cli import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    *shown, modules = done.stdout.splitlines()
+    assert not set(json.loads(modules)) & {*HEAVY, "cloud", "edge", "simulators"}
+    for name, entry in ENTRIES.items():
+        line = next(line for line in shown if f" {name} " in line)
+        assert entry.help.split()[0] in line
+
+
+@pytest.mark.parametrize("name", list(ENTRIES) or [pytest.param("", marks=pytest.mark.skip)])
+def test_every_entry_is_an_app_without_completion_of_its_own(name: str) -> None:
+    module, attribute = ENTRIES[name].target.split(":")
+    app = getattr(importlib.import_module(module), attribute)
+    assert isinstance(app, typer.Typer)
+    names = {parameter.name for parameter in typer.main.get_command(app).params}
+    assert not names & {"install_completion", "show_completion"}, "Typer(add_completion=False)"
+
+
+def test_no_cli_module_is_forgotten() -> None:
+    listed = {entry.target.split(":")[0] for entry in ENTRIES.values()}
+    written = {f"{path.parent.name}.cli" for path in ROOT.glob("*/cli.py")} - {"threadline.cli"}
+    assert written <= listed, "add a row to ENTRIES in threadline/cli.py"
+
+
+def test_a_missing_extra_is_answered_with_its_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needy.py").write_text("import a_library_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(typer.Exit) as left:
+        cli.load_command("edge", Entry("needy:app", "edge", "Needs something."))
+    assert left.value.exit_code == 2
+    text = cli.missing_extra("edge", Entry("needy:app", "edge", ""), "a_library_nobody_has")
+    assert "pip install 'threadline[edge]'" in text
+    assert "a_library_nobody_has" in text
+
+
+def test_a_missing_module_of_ours_is_a_bug_and_stays_one() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        cli.load_command("edge", Entry("protocols.not_there:app", "edge", ""))
+
+
+def test_an_unknown_word_is_wrong_input() -> None:
+    result = CliRunner().invoke(cli.app, ["edgy"])
+    assert result.exit_code == 2
+    assert "edgy" in result.output

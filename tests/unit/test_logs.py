@@ -1,0 +1,64 @@
+"""Log lines have one form, whether ours by structlog or a library's by logging."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from threadline.logs import LogFormat, LogLevel, configure_logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_structlog_and_logging_write_the_same_json() -> None:
+    stream = io.StringIO()
+    configure_logs(LogFormat.JSON, LogLevel.INFO, stream=stream)
+    structlog.get_logger("edge.agent").info("device down", device="press", after_s=2.5)
+    logging.getLogger("some.library").warning("odd packet %d", 7)
+    ours, theirs = lines(stream)
+    assert ours["event"] == "device down"
+    assert ours["device"] == "press"
+    assert ours["logger"] == "edge.agent"
+    assert theirs["event"] == "odd packet 7"
+    assert ours.keys() >= {"level", "timestamp"} <= theirs.keys()
+
+
+def test_the_level_holds_for_both_and_chatty_libraries_are_kept_quiet() -> None:
+    stream = io.StringIO()
+    configure_logs(LogFormat.JSON, LogLevel.INFO, stream=stream)
+    structlog.get_logger("edge").debug("not shown")
+    logging.getLogger("asyncua.client").info("each request")
+    assert lines(stream) == []
+
+
+def test_an_exception_travels_in_its_line() -> None:
+    stream = io.StringIO()
+    configure_logs(LogFormat.JSON, LogLevel.INFO, stream=stream)
+    try:
+        int("broken on purpose")
+    except ValueError:
+        structlog.get_logger("edge").exception("task restarted")
+    (line,) = lines(stream)
+    assert "broken on purpose" in str(line["exception"])
+
+
+def test_people_get_one_readable_line() -> None:
+    stream = io.StringIO()
+    configure_logs(LogFormat.CONSOLE, LogLevel.INFO, stream=stream)
+    structlog.get_logger("edge").warning("device down", device="press")
+    assert "device down" in stream.getvalue()
+    assert "device=press" in stream.getvalue()
