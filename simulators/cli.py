@@ -13,6 +13,7 @@ app = typer.Typer(
     name="simulators",
     help="A simulated plant that speaks S7, Modbus TCP and OPC UA, with a journal of its own.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 _WRONG_INPUT = 2
