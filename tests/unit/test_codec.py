@@ -1,6 +1,7 @@
 """Payloads: every value comes back as it was; any bytes are a value or Rejected."""
 
 import struct
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -20,7 +21,7 @@ F32 = st.floats(width=32)
 BOUNDS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 
 
-def elements(kind: DataType) -> st.SearchStrategy[object]:
+def elements(kind: DataType) -> st.SearchStrategy[Any]:
     name = kind.value
     if name == "bool":
         return st.booleans()
