@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_SECONDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock fmt clean
+.PHONY: help demo test check bench lock fmt schemas clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: $(STAMP) ## Measure; the table and build/bench.json
 fmt: $(STAMP) ## Format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+schemas: $(STAMP) ## Publish the JSON schemas of events and configuration into docs/schemas
+	$(BIN)/python -c "import json; from protocols import events; print(json.dumps(events.json_schema(), indent=1, sort_keys=True))" > docs/schemas/events-1.json
 
 lock: $(STAMP) ## Choose new versions for lock.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --no-emit-index-url \

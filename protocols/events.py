@@ -49,7 +49,7 @@ def from_us(time_us: int) -> datetime:
 
 def rfc3339(at: datetime) -> str:
     """UTC with six decimals and Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _no_nul(text: str) -> str:
@@ -448,6 +448,11 @@ def decode_event(line: bytes | str) -> Event:
         return EVENT.validate_json(line)
     except ValidationError as error:
         raise Rejected(_problems(error)) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of one event line or one alarm line, as it is published."""
+    return TypeAdapter[Any](Event | Alarm).json_schema(by_alias=True, mode="validation")
 
 
 def _problems(error: ValidationError) -> str:
