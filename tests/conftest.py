@@ -20,7 +20,7 @@ FIXTURES = (
     "mosquitto",  # run: a broker
     "amqtt",  # run: a broker
     "broker",  # run: each of the two in turn
-    "pglite",  # module: DSN of a fresh TimescaleDB in WebAssembly, one connection at a time
+    "pglite",  # module: DSN of a fresh TimescaleDB in WebAssembly
     "timescale_native",  # run: DSN of a native TimescaleDB that somebody named
 )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from threadline.children import Child, Children, StackError, wait_until
 
 HOME = Path(__file__).parent / "pglite"
-FILES = ("package.json", "package-lock.json", "serve.mjs")
+FILES = ("package.json", "package-lock.json", "serve.mjs", "wire.mjs")
 NODE_MAJOR_MIN = 20
 START_S = 60.0
 INSTALL_S = 300.0
@@ -52,7 +52,7 @@ def install() -> Path:
 
 
 def start(children: Children, name: str) -> tuple[Child, str]:
-    """A fresh database of its own; returns the process and its DSN (one connection at a time)."""
+    """A fresh database of its own; returns the process and its DSN."""
     child = children.start(name, ["node", str(install() / "serve.mjs")])
     wait_until(lambda: _port(child) is not None, child, "listening", START_S)
     dsn = f"postgresql://postgres:postgres@127.0.0.1:{_port(child)}/postgres?sslmode=disable"
