@@ -100,7 +100,7 @@ def test_policies_are_set_and_taken_back(database: tuple[Connection, Storage]) -
     migrate(
         connection, Wanted.AUTO, Policy(timedelta(days=3), keep_samples=timedelta(days=90)), NOW
     )
-    found = dict(connection.execute(jobs).fetchall())
+    found: dict[str, str] = dict(connection.execute(jobs).fetchall())
     assert any("3 days" in config for config in found.values())
     assert any("90 days" in config for config in found.values())
     migrate(connection, Wanted.AUTO, Policy(None, None), NOW)
