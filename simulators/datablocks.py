@@ -82,15 +82,19 @@ class BlockImage:
             if slot.area == f"DB{block}" and start <= slot.start and slot.start + slot.length <= end
         }
 
-    def covering(self, block: int, start: int, length: int) -> list[str]:
-        """Returns the names of tags that a write of these bytes touches."""
+    def covering(self, block: int, first_bit: int, bits: int) -> list[str]:
+        """Returns the names of tags that a write of these bits touches."""
         return [
             name
             for name, slot in self.slots.items()
-            if slot.area == f"DB{block}"
-            and slot.start < start + length
-            and start < slot.start + slot.length
+            if slot.area == f"DB{block}" and _overlaps(slot, first_bit, bits)
         ]
+
+
+def _overlaps(slot: Slot, first_bit: int, bits: int) -> bool:
+    start = slot.start * _BITS + slot.bit
+    own = slot.tag.elements if slot.tag.kind is Kind.BOOL else slot.length * _BITS
+    return start < first_bit + bits and first_bit < start + own
 
 
 def _form(tag: Tag) -> str:
