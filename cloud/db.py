@@ -4,8 +4,8 @@ Rule 1: only this module imports psycopg; everyone else takes its types from her
 Rule 2: a failure of the database never says anything about the data, class 22 apart.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from enum import IntEnum, StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -13,12 +13,14 @@ import psycopg
 from psycopg import AsyncCursor, sql
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from protocols.errors import Disconnected, Rejected
 
 __all__ = [
     "AsyncConnection",
     "AsyncCursor",
+    "AsyncPool",
     "BadData",
     "Connection",
     "Jsonb",
@@ -27,12 +29,15 @@ __all__ = [
     "Trouble",
     "connect",
     "connect_async",
+    "lease",
+    "make_pool",
     "sql",
     "translated",
 ]
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 AsyncConnection: TypeAlias = psycopg.AsyncConnection[TupleRow]
+AsyncPool: TypeAlias = AsyncConnectionPool[AsyncConnection]
 
 CONNECT_TIMEOUT_S: Final = 10
 LOCK_TIMEOUT: Final = "5s"  # a stopped owner of a lock is a named state, never a silent wait
@@ -90,6 +95,37 @@ async def connect_async(dsn: str, *, application: str) -> AsyncConnection:
         )
         await connection.execute(_SESSION)
     return connection
+
+
+def make_pool(dsn: str, *, application: str, connections: int, statement_s: float) -> AsyncPool:
+    """A pool for readers, not open yet. A statement that takes longer is ended by the server."""
+
+    async def configure(connection: AsyncConnection) -> None:
+        await connection.execute(_SESSION)
+        await connection.execute(f"set statement_timeout = {int(statement_s * 1000)}")
+
+    return AsyncConnectionPool(
+        dsn,
+        min_size=1,
+        max_size=connections,
+        open=False,
+        timeout=CONNECT_TIMEOUT_S,
+        configure=configure,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True, "application_name": application, **_CONNECT_OPTIONS},
+        name=application,
+    )
+
+
+@asynccontextmanager
+async def lease(pool: AsyncPool) -> AsyncIterator[AsyncConnection]:
+    """One connection of the pool. StoreTrouble: none in time."""
+    with translated():
+        try:
+            async with pool.connection() as connection:
+                yield connection
+        except PoolTimeout as error:
+            raise StoreTrouble(Trouble.DOWN, str(error)) from error
 
 
 @contextmanager
