@@ -88,7 +88,8 @@ class _Started:
     def start(self) -> None:
         self._home.mkdir(exist_ok=True)
         self._child = child = self._children.start(self.name, self._command())
-        wait_until(lambda: listens(self.port), child, f"listening on port {self.port}", START_S)
+        ready = f"listening on port {self.port}"
+        wait_until(lambda: listens(child.pid, self.port), child, ready, START_S)
 
     def stop(self) -> None:
         self._children.stop(self.child)

@@ -74,13 +74,14 @@ class Children:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self._record = self.directory / "children.json"
+        self.reclaimed: list[Born] = []
         self._running: list[Child] = []
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = take_lock(self.directory / "lock")
-        self.reclaim()
+        self._reclaim()
         return self
 
     def __exit__(
@@ -94,14 +95,6 @@ class Children:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def reclaim(self) -> list[Born]:
-        """End what the record of a killed run names and what still is the recorded process."""
-        left = [born for born in read_record(self._record) if birth_of(born.pid) == born.birth]
-        for born in reversed(left):
-            end(psutil.Process(born.pid))
-        self._write_record()
-        return left
 
     def start(
         self,
@@ -155,6 +148,14 @@ class Children:
         if child in self._running:
             self._running.remove(child)
             self._write_record()
+
+    def _reclaim(self) -> None:
+        """End what the record of a killed run names and what still is the recorded process."""
+        recorded = read_record(self._record)
+        self.reclaimed = [born for born in recorded if birth_of(born.pid) == born.birth]
+        for born in reversed(self.reclaimed):
+            end(psutil.Process(born.pid))
+        self._write_record()
 
     def _write_record(self) -> None:
         born = [Born(child.name, child.pid, birth_of(child.pid) or "") for child in self._running]

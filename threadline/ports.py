@@ -1,7 +1,9 @@
-"""Free ports of the loopback address, and whether something listens on one."""
+"""Free ports of the loopback address, and who listens on one."""
 
 import socket
 from contextlib import closing
+
+import psutil
 
 HOST = "127.0.0.1"
 
@@ -14,7 +16,10 @@ def free_port() -> int:
         return port
 
 
-def listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
+def listens(pid: int, port: int) -> bool:
+    """Whether this very process listens there; that somebody answers proves nothing."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
