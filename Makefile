@@ -44,6 +44,8 @@ clean: ## Remove what was built; the data of demos too
 
 # One virtual environment, made again when the interpreter goes, filled again when the lock changes.
 $(STAMP): pyproject.toml lock.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=/path/to/python"; exit 2; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lock.txt --editable '.[dev]'
 	@touch $@
