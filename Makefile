@@ -26,7 +26,7 @@ check: $(STAMP) ## Format, lint, types, import contracts, unit tests
 	$(BIN)/python -m pytest -q tests/unit
 
 bench: $(STAMP) ## Measure; the table and build/bench.json
-	$(BIN)/python -m bench
+	$(BIN)/python -m tests.bench
 
 fmt: $(STAMP) ## Format and repair what can be repaired
 	$(BIN)/ruff format .

@@ -76,6 +76,7 @@ class Children:
         self._record = self.directory / "children.json"
         self.reclaimed: list[Born] = []
         self._running: list[Child] = []
+        self._logged: set[str] = set()
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
@@ -104,9 +105,12 @@ class Children:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Child:
-        """Start and record a child. It has a session of its own, so a Ctrl-C is ours to pass on."""
+        """Start and record a child. It has a session of its own, so a Ctrl-C is ours to pass on.
+
+        Its log begins anew with each run of the directory and goes on over a restart in the run.
+        """
         log = self.directory / f"{name}.log"
-        with log.open("ab") as output:
+        with log.open("ab" if name in self._logged else "wb") as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -116,6 +120,7 @@ class Children:
                 cwd=cwd,
                 start_new_session=True,
             )
+        self._logged.add(name)
         child = Child(name, process, log)
         self._running.append(child)
         self._write_record()

@@ -20,6 +20,7 @@ from tests.support.services import need
 from threadline.broker import Amqtt, Broker, BrokerSettings, Mosquitto, pick_broker
 from threadline.children import Born, Children, StackError, birth_of, read_record
 from threadline.postgres import Postgres
+from threadline.stack import open_stack
 
 pytestmark = pytest.mark.integration
 
@@ -185,6 +186,21 @@ def subscribe(client: paho.Client) -> None:
     client.on_subscribe = lambda *_: done.set()
     client.subscribe("t", qos=1)
     assert done.wait(WAIT_S)
+
+
+# --- both together --------------------------------------------------------------------------------
+
+
+def test_a_stack_keeps_its_data_from_run_to_run_and_its_logs_do_not_grow(tmp_path: Path) -> None:
+    need("postgres")
+    sizes = []
+    for number in range(3):
+        with open_stack(tmp_path) as stack, psycopg.connect(stack.postgres.dsn()) as client:
+            client.execute("CREATE TABLE IF NOT EXISTS runs (id int)")
+            client.execute("INSERT INTO runs VALUES (%s)", [number])
+            assert client.execute("SELECT count(*) FROM runs").fetchone() == (number + 1,)
+            sizes.append(stack.postgres.child.log.stat().st_size)
+    assert sizes[2] < 2 * sizes[1]
 
 
 # --- children of one directory --------------------------------------------------------------------
