@@ -1,1 +1,55 @@
 """The one visible list of drivers; each is imported only when such a device is opened."""
+
+from collections.abc import Sequence
+from typing import TypeAlias, assert_never
+
+from protocols.driver import Clock, Device, Mode, Plan, TagSpec
+from protocols.drivers.modbus.config import ModbusConnection
+from protocols.errors import ConfigError, Problem
+
+AnyConnection: TypeAlias = ModbusConnection
+
+
+def open_device(connection: AnyConnection, clock: Clock) -> Device:
+    """A device that is not connected yet: `open` does that."""
+    match connection:
+        case ModbusConnection():
+            from protocols.drivers.modbus.client import ModbusDevice  # noqa: PLC0415  # only when configured
+
+            return ModbusDevice(connection, clock)
+        case _:
+            assert_never(connection)
+
+
+def make_plan(connection: AnyConnection, tags: Sequence[TagSpec], mode: Mode) -> Plan:
+    """The fewest reads for a group. Whole arrays on demand and from a mailbox, else elements.
+
+    ConfigError: every tag that cannot be read, all at once.
+    """
+    match connection:
+        case ModbusConnection():
+            from protocols.drivers.modbus import planner as modbus  # noqa: PLC0415  # only when configured
+
+            return modbus.make_plan(connection, tags, mode)
+        case _:
+            assert_never(connection)
+
+
+def parse_tag(connection: AnyConnection, tag: TagSpec, mode: Mode) -> tuple[Problem, ...]:
+    """What is wrong with one tag, without a connection; empty: nothing."""
+    try:
+        make_plan(connection, [tag], mode)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def explain(connection: AnyConnection, code: int) -> str:
+    """What a protocol's code says and what to do about it; empty where nothing is known."""
+    match connection:
+        case ModbusConnection():
+            from protocols.drivers.modbus import wire as modbus  # noqa: PLC0415  # only when configured
+
+            return modbus.explain(code)
+        case _:
+            assert_never(connection)

@@ -1,0 +1,1 @@
+"""Modbus TCP. The address text is explained in `address.py`, the wire in `client.py`."""
