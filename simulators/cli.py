@@ -1,5 +1,6 @@
 """The command group `simulators`: run a plant, list its addresses."""
 
+import asyncio
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,36 @@ class Output(StrEnum):
 @app.callback()
 def group() -> None:
     """Keep the commands named, however many there are."""
+
+
+@app.command()
+def run(  # noqa: PLR0913, PLR0917  # one parameter an option
+    plant_file: PlantFile,
+    ports_file: Annotated[
+        Path | None, typer.Option(help="Write host and port of each device, once all listen.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Write what was sent, made and met, as JSON lines.")
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="Unix socket: status, stop, start, hang, resume.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="End by itself.")] = None,
+    units: Annotated[
+        int | None, typer.Option(min=1, help="Make so many units, then hold still and serve on.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the plant file's.")] = None,
+) -> None:
+    """Run a plant until SIGTERM, SIGINT or the end of `--seconds`."""
+    from simulators.running import Files, Limits, run_plant
+
+    plant = _read(plant_file)
+    files = Files(ports=ports_file, journal=journal, control=control)
+    try:
+        asyncio.run(run_plant(plant, files, Limits(seconds, units, seed), typer.echo))
+    except OSError as exc:
+        typer.echo(f"{plant_file}: {exc}", err=True)
+        raise typer.Exit(_WRONG_INPUT) from exc
 
 
 @app.command()

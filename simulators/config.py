@@ -144,6 +144,7 @@ class ProductionConfig(_Frozen):
     issuer: Annotated[str, Field(pattern=r"^\w{1,8}$")] = "TLD"
     speed: Annotated[float, Field(gt=0, le=20)] = 1.0
     units: Annotated[int, Field(ge=1)] | None = None
+    carriers: Annotated[int, Field(ge=6, le=999)] = 12
     handshake_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     plc_scan_s: Annotated[float, Field(gt=0, le=1)] = 0.01
     cycle_s: dict[Station, Range] = _CYCLES_S

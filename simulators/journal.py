@@ -6,7 +6,7 @@ Bytes are hex; NaN and infinities are text. Lines are buffered: `flush` makes th
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -226,17 +226,21 @@ def response_head(controller: str, connection: int, request: int, mono_us: int, 
 
 def read_journal(file: Path) -> Iterator[Record]:
     """Yields the records in their order; a last line cut by a crash is left out."""
-    node_sets: dict[int, tuple[str, ...]] = {}
     with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            if not line.endswith("\n"):
-                return
-            fields = json.loads(line)
-            kind = fields.pop("k")
-            if kind == "nodes":
-                node_sets[fields["set"]] = tuple(fields["paths"])
-            else:
-                yield _parse(kind, fields, node_sets)
+        yield from parse_lines(lines)
+
+
+def parse_lines(lines: Iterable[str]) -> Iterator[Record]:
+    node_sets: dict[int, tuple[str, ...]] = {}
+    for line in lines:
+        if not line.endswith("\n"):
+            return
+        fields = json.loads(line)
+        kind = fields.pop("k")
+        if kind == "nodes":
+            node_sets[fields["set"]] = tuple(fields["paths"])
+        else:
+            yield _parse(kind, fields, node_sets)
 
 
 def _parse(kind: str, fields: dict[str, Any], node_sets: dict[int, tuple[str, ...]]) -> Record:

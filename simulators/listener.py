@@ -44,6 +44,9 @@ class Listener:
         self._server = None
         self.hung = False
 
+    async def close(self) -> None:
+        await self.stop()
+
     def hang(self) -> None:
         self.hung = True
 

@@ -20,6 +20,7 @@ from simulators.journal import Journal, WriteRecord, response_head
 from simulators.nodes import VARIANT_TYPES, Node, NodeImage, ticks_of
 from simulators.opcuawire import Asked, give, read_response
 from simulators.outgoing import Outgoing
+from simulators.standardspace import StandardSpace
 from simulators.tags import Value
 
 
@@ -149,7 +150,7 @@ class _Library(Server):
     """asyncua's server, listening with our connections."""
 
     def __init__(self, plant: OpcuaServer) -> None:
-        super().__init__()
+        super().__init__(iserver=StandardSpace())
         self._plant = plant
         self._running = False
 
