@@ -1,4 +1,4 @@
-"""A simulated line without servers, its hand-shakes taken in virtual time, its journal in memory."""
+"""A simulated line without servers: hand-shakes in virtual time, the journal in memory."""
 
 import asyncio
 import io
