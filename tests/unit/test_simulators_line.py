@@ -107,7 +107,8 @@ async def test_values_are_what_the_device_serves() -> None:
     cx, cn = image.get("result.cx[1]"), image.get("result.cn")
     assert isinstance(cx, list)
     assert isinstance(cn, list)
-    assert curve.x == cx[: cn[0]]
+    assert curve.x == cx[: int(cn[0])]
+    assert len(curve.x) == cn[0]
     assert image.get("t_end") == screwed.plc_times["t_end"]
     offset_us = screwed.plc_times["t_end"] // 1000 - screwed.ended.utc_us
     assert offset_us == pytest.approx(350_000, abs=1000), "the PLC's clock is 0.35 s ahead"
