@@ -124,9 +124,7 @@ class Channel:
         """What was said, oldest first, at most 64 items; empty when nothing came in that time."""
         if not self._items:
             await self._wait(within_s)
-        taken = [
-            self._items.popleft()[1] for _ in range(min(_TAKE_MAX, len(self._items)))
-        ]
+        taken = [self._items.popleft()[1] for _ in range(min(_TAKE_MAX, len(self._items)))]
         self._rows -= sum(map(_rows, taken))
         if not self._items:
             self._filled.clear()
@@ -136,6 +134,10 @@ class Channel:
         """What was let go since the last call, once its stretch has ended."""
         lost, self._lost = self._lost, None
         return lost
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._items
 
     @property
     def behind_s(self) -> float:

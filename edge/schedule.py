@@ -84,6 +84,9 @@ class GroupSchedule:
         """When the next slot is due. Multiplied, never summed: rounding does not add up."""
         return self._first_s + self._slot * self.interval_s
 
+    def is_due(self, now_s: float) -> bool:
+        return self._passed(now_s) > 0
+
     def start(self, now_s: float) -> None:
         """The latest slot that is due starts now; those before it were missed."""
         missed = self._passed(now_s) - 1
