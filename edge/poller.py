@@ -33,6 +33,7 @@ from protocols.retry import Backoff
 from protocols.samples import Code, SampleBatch, Scalar
 
 REQUESTS_MAX: Final = 64  # of the binder, waiting for one device
+_TICK_S: Final = 1e-6  # the shortest wait: a rounding error of time must not spin
 _log = structlog.get_logger("edge.poller")
 T = TypeVar("T")
 
@@ -327,7 +328,9 @@ class Poller:
 
     async def _sleep_until(self, until_s: float | None) -> None:
         """Until that time, or until somebody asks or stops. None: only until somebody does."""
-        delay_s = None if until_s is None else max(0.0, until_s - self._clock.monotonic_s())
+        delay_s = None
+        if until_s is not None:
+            delay_s = max(_TICK_S, until_s - self._clock.monotonic_s())
         try:
             async with asyncio.timeout(delay_s):
                 await self._woken.wait()
