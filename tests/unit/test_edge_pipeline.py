@@ -310,10 +310,6 @@ async def test_sets_of_two_devices_are_read_in_order_and_answered_once() -> None
 
 async def test_events_curves_and_their_state_are_in_the_cut_of_their_rows() -> None:
     async with running() as bench:
-        from uuid import UUID
-
-        import numpy as np
-
         curve = Curve(
             UUID(int=1), "force", "", "way", ("way", "f"), ("mm", "kN"), (np.zeros(2),) * 2
         )

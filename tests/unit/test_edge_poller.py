@@ -29,7 +29,7 @@ from tests.support.edge_fakes import ListPlan, LoopClock, ScriptedDevice, batch_
 class Bench:
     """One poller, its device and all that it said."""
 
-    def __init__(self, name: str, around: Surroundings, clock: LoopClock, **settings: object):
+    def __init__(self, name: str, around: Surroundings, clock: LoopClock):
         self.device = ScriptedDevice(clock)
         groups = [
             group(f"{name}.fast", 0.1, clock, paths=(f"{name}.a", f"{name}.b")),
@@ -231,8 +231,8 @@ async def test_stop_finishes_the_read_under_way() -> None:
     bench.device.delay_s = 0.05
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.poller.run())
-        while not bench.device.busy:
-            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.11)  # the first read began at 0.08 and takes 0.05
+        assert bench.device.busy
         bench.poller.stop()
     assert bench.poller.health.state == "stopped"
     assert bench.fast.finished == bench.fast.started == 1
