@@ -24,7 +24,16 @@ FIXTURES = (
     "timescale_native",  # run: DSN of a native TimescaleDB that somebody named
 )
 
+UNIT_TIMEOUT_S = 60  # far above what a unit test may take, for machines that do more than one thing
+
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    units = Path(__file__).parent / "unit"
+    for item in items:
+        if item.path.is_relative_to(units) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

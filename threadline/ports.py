@@ -20,6 +20,6 @@ def listens(pid: int, port: int) -> bool:
     """Whether this very process listens there; that somebody answers proves nothing."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # gone, or going: a process that has ended shows its sockets to nobody
         return False
     return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
