@@ -129,15 +129,14 @@ def _align(free_bits: int, tag: Tag) -> int:
 
 
 def _address(block: int, byte: int, bit: int, tag: Tag) -> str:
-    suffix = f"[{tag.count}]" if tag.count else ""
     if tag.kind is Kind.BOOL:
-        return f"DB{block}.DBX{byte}.{bit}:BOOL{suffix}"
+        return f"DB{block}.DBX{byte}.{bit}:BOOL{tag.extent}"
     if tag.kind is Kind.TEXT:
         return f"DB{block}.DBB{byte}:{_form(tag)}[{tag.size}]"
     if tag.kind is Kind.BYTES:
         return f"DB{block}.DBB{byte}:BYTE[{tag.size}]"
     name = _NAMES.get(tag.kind) or _form(tag)
-    return f"DB{block}.{_PREFIXES.get(_element_size(tag), 'DBB')}{byte}:{name}{suffix}"
+    return f"DB{block}.{_PREFIXES.get(_element_size(tag), 'DBB')}{byte}:{name}{tag.extent}"
 
 
 def _put_bits(memory: bytearray, slot: Slot, values: list[bool] | list[Scalar] | Value) -> None:

@@ -150,7 +150,7 @@ def _type_name(tag: Tag) -> str:
     if tag.kind is Kind.BYTES:
         return f"bytes[{tag.size}]"
     name = tag.kind if tag.kind is Kind.BOOL else _stored_kind(tag.kind)
-    return f"{name}[{tag.count}]" if tag.count else str(name)
+    return f"{name}{tag.extent}"
 
 
 def _scalar_to_bytes(slot: Slot, value: Scalar, order: str) -> bytes:

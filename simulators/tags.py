@@ -65,14 +65,16 @@ class Tag:
     def elements(self) -> int:
         return max(self.count, 1)
 
+    @property
+    def extent(self) -> str:
+        """The elements as addresses write them: `[60]` from 0, else `[1..6]`; a scalar has none."""
+        if not self.count:
+            return ""
+        return f"[{self.first}..{self.first + self.count - 1}]" if self.first else f"[{self.count}]"
+
 
 def path_of(device: str, name: str) -> str:
     return f"{device}.{name}"
-
-
-def element_paths(device: str, tag: Tag) -> list[str]:
-    """Paths of an array's elements, counted from its declared lower bound."""
-    return [f"{device}.{tag.name}[{tag.first + i}]" for i in range(tag.count)]
 
 
 def zero_of(tag: Tag) -> Value:
