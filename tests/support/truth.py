@@ -236,7 +236,8 @@ _MODBUS = re.compile(r"(\w+):(\d+):(\w+)(?:\[(\d+)\])?(?:\?(.*))?")
 _FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 _S7_KINDS = {
     "BOOL": "bool", "SINT": "int8", "INT": "int16", "DINT": "int32", "LINT": "int64",
-    "USINT": "uint8", "UINT": "uint16", "UDINT": "uint32", "ULINT": "uint64", "REAL": "float32", "LREAL": "float64",
+    "USINT": "uint8",
+    "UINT": "uint16", "UDINT": "uint32", "ULINT": "uint64", "REAL": "float32", "LREAL": "float64",
     "STRING": "text", "BYTE": "uint8", "WORD": "uint16", "DWORD": "uint32",
 }  # fmt: skip
 
