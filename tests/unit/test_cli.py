@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from protocols.errors import ConfigError, Problem
 from threadline import cli
 from threadline.cli import ENTRIES, Entry
 
@@ -90,6 +91,21 @@ def test_a_missing_module_of_ours_is_a_bug_and_stays_one(
     app = rooted(tmp_path, monkeypatch, NEEDY.format(library="protocols.not_there"))
     result = CliRunner().invoke(app, ["needy"])
     assert isinstance(result.exception, ModuleNotFoundError)
+
+
+def test_every_mistake_in_a_configuration_is_printed_and_the_code_is_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [Problem(f"agent.yaml: tags.{name}", "x", "is unknown", "Remove it.") for name in "ab"]
+
+    def refuse(**_: object) -> None:
+        raise ConfigError(wrong)
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [str(problem) for problem in wrong]
 
 
 def test_an_unknown_word_is_wrong_input() -> None:

@@ -1,0 +1,134 @@
+"""Items while they are told apart: which names they bore when, and which turned out to be one.
+
+Rule 1: merging holds for all of time; an item lives while one of the merged lives.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from uuid import UUID
+
+from cloud.projection.statements import Facts
+
+Place: TypeAlias = tuple[int, int, UUID, int]
+"""Where a statement stands in the walk: time, rank, anchor, ordinal."""
+First: TypeAlias = tuple[Place, UUID, int]
+"""Where an item was first met, the member id that this gives it, and the time."""
+
+
+@dataclass(slots=True)
+class Item:
+    """An item as it is known so far; `first` decides its id."""
+
+    first: First
+    keys: set[UUID] = field(default_factory=set)
+    live: bool = True
+    ended_us: int | None = None
+    born_us: int | None = None
+    stub: bool = True
+    facts: list[tuple[Place, Facts]] = field(default_factory=list)
+
+    @property
+    def is_anonymous(self) -> bool:
+        return not self.keys and self.stub
+
+    def swallow(self, other: "Item") -> None:
+        self.first = min(self.first, other.first)
+        self.keys |= other.keys
+        self.facts += other.facts
+        self.stub = self.stub and other.stub
+        births = [one for one in (self.born_us, other.born_us) if one is not None]
+        self.born_us = min(births, default=None)
+        self.live = self.live or other.live
+        ends = [one for one in (self.ended_us, other.ended_us) if one is not None]
+        self.ended_us = None if self.live else max(ends, default=None)
+
+
+@dataclass(slots=True)
+class Life:
+    """A stretch of a name on one item. `by_end`: it ended because the item ended."""
+
+    item: int
+    key: UUID
+    name: tuple[str, str, str]
+    from_us: int
+    to_us: int | None = None
+    by_end: bool = False
+
+    def covers(self, at_us: int) -> bool:
+        return self.from_us <= at_us and (self.to_us is None or at_us < self.to_us)
+
+
+class Lives:
+    """Items by number (any number of a merged item will do) and the lives of every name."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[UUID, list[Life]] = defaultdict(list)
+        self._items: list[Item] = []
+        self._parent: list[int] = []
+
+    def open(self, place: Place, member: UUID, at_us: int) -> int:
+        self._items.append(Item((place, member, at_us)))
+        self._parent.append(len(self._parent))
+        return len(self._items) - 1
+
+    def add(self, item: int, key: UUID, name: tuple[str, str, str], from_us: int) -> Life:
+        life = Life(item, key, name, from_us)
+        self.by_key[key].append(life)
+        self[item].keys.add(key)
+        return life
+
+    def covering(self, key: UUID, at_us: int) -> list[Life]:
+        return [life for life in self.by_key[key] if life.covers(at_us)]
+
+    def of(self, item: int) -> Iterator[Life]:
+        root = self.root(item)
+        for key in sorted(self._items[root].keys):
+            yield from (life for life in self.by_key[key] if self.root(life.item) == root)
+
+    def end(self, item: int, at_us: int) -> None:
+        """The item ends, and every name on it."""
+        known = self[item]
+        if not known.live:
+            return
+        known.live, known.ended_us = False, at_us
+        for life in self.of(item):
+            if life.to_us is None:
+                life.to_us, life.by_end = at_us, True
+
+    def revive(self, item: int) -> None:
+        """It did not end after all: its names go on, unless they began again elsewhere."""
+        known = self[item]
+        if known.live:
+            return
+        for life in self.of(item):
+            free = all(other.to_us is not None for other in self.by_key[life.key])
+            if life.by_end and life.to_us == known.ended_us and free:
+                life.to_us, life.by_end = None, False
+        known.live, known.ended_us = True, None
+
+    def unite(self, one: int, other: int) -> int:
+        winner, loser = self.root(one), self.root(other)
+        if winner != loser:
+            self._items[winner].swallow(self._items[loser])
+            self._parent[loser] = winner
+        return winner
+
+    def root(self, item: int) -> int:
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]
+            item = self._parent[item]
+        return item
+
+    def roots(self) -> list[int]:
+        return sorted({self.root(one) for one in range(len(self._items))})
+
+    def id_of(self, item: int) -> UUID:
+        return self[item].first[1]
+
+    def first(self, item: int) -> First:
+        return self[item].first
+
+    def __getitem__(self, item: int) -> Item:
+        return self._items[self.root(item)]
