@@ -1,6 +1,7 @@
 """The control socket: JSON lines in, JSON lines out, on a unix socket that only this user opens.
 
     {"do": "stop" | "start" | "hang" | "resume", "device": NAME of a device or controller}
+    {"do": "move_namespace", "device": NAME}   OPC UA: restarts with another namespace index
     {"do": "status"}   units and cycles, mailboxes that wait, responses sent
     {"do": "flush"}    the journal's file is complete up to now
     {"do": "set", "device": NAME, "tag": NAME, "value": VALUE}   for tags that the line leaves alone
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from simulators.plant import Plant
+from simulators.servers import Served
 from simulators.tags import Value
 
+ACTIONS = ("status", "flush", "set", "stop", "start", "hang", "resume", "move_namespace")
 _MOST_LINE_BYTES = 65_536
 
 
@@ -83,11 +86,11 @@ async def _do(plant: Plant, request: Any) -> dict[str, Any]:  # whatever JSON ho
         case "set":
             _set(plant, request)
             return {}
-        case "stop" | "start" | "hang" | "resume" as action:
+        case "stop" | "start" | "hang" | "resume" | "move_namespace" as action:
             await _act(plant, str(action), str(request.get("device")))
             return {}
         case other:
-            raise Refused(f"cannot do {other!r}: status, flush, set, stop, start, hang, resume")
+            raise Refused(f"cannot do {other!r}, only {', '.join(ACTIONS)}")
 
 
 async def _act(plant: Plant, action: str, name: str) -> None:
@@ -103,8 +106,17 @@ async def _act(plant: Plant, action: str, name: str) -> None:
             await server.start()
         case "hang":
             server.hang()
-        case _:
+        case "resume":
             server.resume()
+        case _:
+            await _move_namespace(server, name)
+
+
+async def _move_namespace(server: Served, name: str) -> None:
+    try:
+        await server.restart_with_moved_namespace()
+    except NotImplementedError as exc:
+        raise Refused(f"{name}: {exc}") from exc
 
 
 def _set(plant: Plant, request: dict[str, Any]) -> None:

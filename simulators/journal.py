@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from simulators.clock import Clock
 
 BUFFER_LINES = 2_000
+MOST_NODE_SETS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ class Journal:
         self._sink = sink
         self._lines: list[str] = []
         self._node_sets: dict[tuple[str, ...], int] = {}
+        self._node_sets_made = 0
 
     def now(self) -> Moment:
         return Moment(self.clock.mono_us(), self.clock.utc_us())
@@ -184,10 +186,13 @@ class Journal:
         self._append(f'{{"k":"response",{head},{fields},"sent":{self.clock.mono_us()}}}')
 
     def node_set(self, paths: tuple[str, ...]) -> int:
-        """Returns the number that stands for these paths, recorded once."""
+        """Returns the number that stands for these paths, recorded with its first use."""
         number = self._node_sets.get(paths)
         if number is None:
-            number = self._node_sets[paths] = len(self._node_sets) + 1
+            if len(self._node_sets) >= MOST_NODE_SETS:
+                self._node_sets.clear()
+            self._node_sets_made += 1
+            number = self._node_sets[paths] = self._node_sets_made
             self._record("nodes", {"set": number, "paths": paths})
         return number
 

@@ -56,6 +56,9 @@ class Listener:
             if link.left_unanswered:
                 link.drop()
 
+    async def restart_with_moved_namespace(self) -> None:
+        raise NotImplementedError("only OPC UA has namespaces")
+
 
 class Link(asyncio.Protocol):
     """One connection; a protocol's server says how bytes become requests and answers."""

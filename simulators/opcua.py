@@ -65,6 +65,7 @@ class OpcuaServer:
         self.requests: dict[bytes, ReadPlan] = {}
         self._library = _Library(self)
         self._built = False
+        self._strangers = 0
 
     async def start(self) -> None:
         if not self._built:
@@ -72,6 +73,16 @@ class OpcuaServer:
             self._built = True
         if self._library.bserver is None:
             await self._library.listen()
+
+    async def restart_with_moved_namespace(self) -> None:
+        """Comes back as after a download to the PLC: same nodes, another namespace index."""
+        await self.close()
+        self._strangers += 1
+        self._library = _Library(self)
+        self._built = False
+        self.nodes.clear()
+        self.requests.clear()
+        await self.start()
 
     async def stop(self) -> None:
         """Ends listening and all connections; the address space stays."""
@@ -107,6 +118,8 @@ class OpcuaServer:
             _node_id(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead)
         )
         await limit.write_value(ua.Variant(self.config.nodes_per_read, ua.VariantType.UInt32))
+        for number in range(self._strangers):
+            await library.register_namespace(f"urn:stranger:{number}")
         index = await library.register_namespace(self.config.namespace)
         self.namespace_index = index
         for device, image in self.images.items():

@@ -1,11 +1,14 @@
 """Knows when a response has been completely sent.
 
 Owns the definition: the transport's buffer is empty, so the operating system has every byte. What a
-lost connection left in the buffer was not sent and is never recorded as sent.
+lost connection left in the buffer was not sent and is never recorded as sent. A peer that asks and
+does not read is dropped at `MOST_UNSENT_BYTES`.
 """
 
 import asyncio
 from collections.abc import Callable
+
+MOST_UNSENT_BYTES = 1 << 20
 
 Sent = Callable[[], None]
 
@@ -24,7 +27,10 @@ class Outgoing:
         self._transport.write(data)
         if sent is not None:
             self._waiting.append(sent)
-        if not self._transport.get_write_buffer_size() and not self._transport.is_closing():
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if unsent_bytes > MOST_UNSENT_BYTES:
+            self._transport.abort()
+        elif not unsent_bytes and not self._transport.is_closing():
             self.drained()
 
     def drained(self) -> None:
@@ -32,8 +38,6 @@ class Outgoing:
             sent()
         self._waiting.clear()
 
-    def lost(self) -> int:
-        """Returns how many responses were cut off by the end of the connection."""
-        unsent = len(self._waiting)
+    def lost(self) -> None:
+        """The connection is gone, and what waits was never sent."""
         self._waiting.clear()
-        return unsent

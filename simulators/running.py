@@ -44,6 +44,7 @@ async def run_plant(
     """
     # It warns about missing certificates at each start: this plant has no security on purpose.
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+    told = _end_signal()
     async with AsyncExitStack() as stack:
         sink = None
         if files.journal is not None:
@@ -56,7 +57,7 @@ async def run_plant(
         # What stands now stays: a collection of it would stop all devices for 50 ms.
         gc.freeze()
         say(_greeting(plant.ports))
-        await _until_told(limits.seconds)
+        await _until(told, limits.seconds)
 
 
 def _limited(config: PlantConfig, limits: Limits) -> PlantConfig:
@@ -80,11 +81,16 @@ def _greeting(ports: dict[str, dict[str, Any]]) -> str:
     return "\n".join(["The plant runs:", *lines])
 
 
-async def _until_told(seconds: float | None) -> None:
+def _end_signal() -> asyncio.Event:
+    """Returns what SIGTERM and SIGINT set, from the first moment on."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    return told
+
+
+async def _until(told: asyncio.Event, seconds: float | None) -> None:
     try:
         async with asyncio.timeout(seconds):
             await told.wait()

@@ -29,6 +29,9 @@ class Served(Protocol):
 
     def resume(self) -> None: ...
 
+    async def restart_with_moved_namespace(self) -> None:
+        """OPC UA only. NotImplementedError: this protocol has no namespaces."""
+
 
 def open_servers(
     plant: PlantConfig,

@@ -283,6 +283,32 @@ async def test_opcua_stopped_refuses_and_comes_back_on_its_port(running: Running
     await _stop_and_start(running.plant.servers["opcua"])
 
 
+async def test_opcua_comes_back_with_its_namespace_moved(running: Running) -> None:
+    url, server = running.ports["o"]["url"], running.plant.servers["opcua"]
+    async with OpcuaClient(url) as client:
+        before = await client.get_namespace_index("urn:plant1:types")
+    await server.restart_with_moved_namespace()
+    async with OpcuaClient(url) as client:
+        after = await client.get_namespace_index("urn:plant1:types")
+        assert after == before + 1
+        assert await client.get_node(_node_id("o.types.uint8", after)).read_value() == 200
+        with pytest.raises(ua.uaerrors.BadNodeIdUnknown):
+            await client.get_node(_node_id("o.types.uint8", before)).read_value()
+
+
+async def test_opcua_takes_no_more_nodes_than_it_says(running: Running) -> None:
+    async with OpcuaClient(running.ports["o"]["url"]) as client:
+        index = await client.get_namespace_index("urn:plant1:types")
+        limit = client.get_node(
+            ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead
+        )
+        most = await limit.read_value()
+        node = client.get_node(_node_id("o.types.uint8", index))
+        assert len(await client.read_values([node] * most)) == most
+        with pytest.raises(ua.uaerrors.BadTooManyOperations):
+            await client.read_values([node] * (most + 1))
+
+
 async def _stop_and_start(server: Served) -> None:
     port = server.port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
