@@ -33,6 +33,7 @@ _NAMES: dict[Kind, str] = {
     Kind.FLOAT64: "LREAL",
     Kind.BYTES: "BYTE",
 }
+STRING_ENCODING = "latin-1"  # a STRING has one byte a character; WSTRING is for the rest
 _PREFIXES = {1: "DBB", 2: "DBW", 4: "DBD"}
 _BITS = 8
 
@@ -174,7 +175,7 @@ def _string_to_bytes(tag: Tag, text: str) -> bytes:
         wide = text.encode("utf-16-be")[: 2 * tag.size]
         head = tag.size.to_bytes(2, "big") + (len(wide) // 2).to_bytes(2, "big")
         return (head + wide).ljust(4 + 2 * tag.size, b"\0")
-    raw = text_to_bytes(text, tag.size)
+    raw = text_to_bytes(text, tag.size, STRING_ENCODING)
     return bytes([tag.size, len(raw)]) + raw.ljust(tag.size, b"\0")
 
 
@@ -203,4 +204,4 @@ def _bytes_to_scalar(tag: Tag, raw: bytes) -> Scalar:
     if _form(tag) == "WSTRING":
         length = int.from_bytes(raw[2:4], "big")
         return raw[4 : 4 + 2 * length].decode("utf-16-be")
-    return raw[2 : 2 + raw[1]].decode(errors="replace")
+    return raw[2 : 2 + raw[1]].decode(STRING_ENCODING)

@@ -4,8 +4,6 @@ Pure. The plant's own reading of its own bytes, from the layout of the plant fil
 owes nothing to any driver.
 """
 
-import math
-import struct
 from typing import Any
 
 from simulators.config import PlantConfig
@@ -89,17 +87,5 @@ class Decoder:
         if tag.kind is Kind.BYTES:
             return bytes.fromhex(value)
         if tag.kind in FLOAT_KINDS:
-            return (
-                [_float32(tag, v) for v in value]
-                if isinstance(value, list)
-                else _float32(tag, value)
-            )
+            return [float(v) for v in value] if isinstance(value, list) else float(value)
         return value  # type: ignore[no-any-return]  # JSON's own types are the rest
-
-
-def _float32(tag: Tag, value: float | str) -> float:
-    """Rounds as the wire does: the journal keeps what the plant meant."""
-    number = float(value)
-    if tag.kind is not Kind.FLOAT32 or not math.isfinite(number):
-        return number
-    return float(struct.unpack("<f", struct.pack("<f", number))[0])

@@ -88,7 +88,7 @@ class NodeImage:
     def put(self, name: str, value: Value) -> None:
         node = self.nodes[name]
         node.variant = encode_variant(node.tag.kind, value)
-        node.value = value
+        node.value = _as_sent(node, value)
         node.source_ticks = ticks_of(self._utc_us())
 
     def get(self, name: str) -> Value:
@@ -143,6 +143,15 @@ def fragment_of(value: Value) -> str:
         return json.dumps(value, allow_nan=False)
     except ValueError:
         return json.dumps([str(v) for v in value] if isinstance(value, list) else str(value))
+
+
+def _as_sent(node: Node, value: Value) -> Value:
+    """A float32 keeps what the wire carries of it: journal and line see what a client sees."""
+    if node.tag.kind is not Kind.FLOAT32:
+        return value
+    if isinstance(value, list):
+        return list(struct.unpack(f"<{len(value)}f", node.variant[5:]))
+    return float(struct.unpack("<f", node.variant[1:])[0])
 
 
 def _plain(kind: Kind, value: Scalar) -> Scalar:

@@ -45,6 +45,7 @@ def numbers_to_bytes(kind: Kind, values: list[float]) -> bytes:
     return struct.pack(f">{len(values)}{_CODES[kind]}", *values)
 
 
-def text_to_bytes(text: str, size: int) -> bytes:
-    """Returns at most `size` bytes of UTF-8, never half a character."""
-    return text.encode()[:size].decode(errors="ignore").encode()
+def text_to_bytes(text: str, size: int, encoding: str = "utf-8") -> bytes:
+    """Returns at most `size` bytes, never half a character."""
+    cut = text.encode(encoding, errors="replace")[:size]
+    return cut.decode(encoding, errors="ignore").encode(encoding)
