@@ -82,7 +82,9 @@ def test_a_line_cut_by_a_crash_is_left_out() -> None:
     journal.event("born", unit=2)
     journal.flush()
     cut = sink.getvalue()[:-5]
-    assert [r.fields["unit"] for r in parse_lines(io.StringIO(cut))] == [1]
+    (kept,) = parse_lines(io.StringIO(cut))
+    assert isinstance(kept, records.EventRecord)
+    assert kept.fields == {"unit": 1}
 
 
 @given(st.floats() | st.lists(st.floats()) | st.text() | st.binary() | st.booleans())
