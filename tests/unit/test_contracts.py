@@ -40,6 +40,10 @@ PLANTED: dict[str, dict[str, str]] = {
     "gateway-blind": {"gateway/planted_payload.py": "import protocols.codec"},
     "simulators-blind": {"simulators/planted_blind.py": "import protocols.errors"},
     "pure": {"rules/planted_clock.py": "def now():\n    import time\n    return time"},
+    "pure-simulators": {
+        "simulators/tags.py": "import simulators.planted_time",
+        "simulators/planted_time.py": "import time",
+    },
     "pure-drivers": {
         "protocols/drivers/planted_io/__init__.py": "",
         "protocols/drivers/planted_io/areas.py": "import socket",
