@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -67,6 +68,10 @@ _COLUMNS: Final[dict[str, pa.DataType]] = {
 }
 _REQUIRED: Final = ("tag", "time", "quality")
 _TYPES_KEY: Final = b"types"
+_TYPE_OF: Final = {code.value: code for code in DataType}
+_CLASS_OF: Final = {code.value: int(code.value_class) for code in DataType}
+_DICTIONARIES_KEPT: Final = 128
+_DICTIONARY_BYTES_KEPT_MAX: Final = 64 * 1024
 _CURVE_KEY: Final = b"curve"
 _FIXED_WIDTH: Final = (ValueClass.F64, ValueClass.I64, ValueClass.U64, ValueClass.BOOL)
 _LISTS: Final = tuple(kind for kind in _ARROW_OF if pa.types.is_list(_ARROW_OF[kind]))
@@ -124,10 +129,10 @@ def decode_samples(raw: bytes) -> SampleBatch:
     for name in _REQUIRED:
         if name not in batch.schema.names or batch.column(name).null_count:
             raise Rejected(f"column {name} is missing or has gaps")
-    tags = _tags(batch)
+    dictionary = _dictionary(batch)
     kind, values = _kinds(batch)
     decoded = SampleBatch(
-        tags,
+        dictionary.tags,
         batch.column("tag").indices.to_numpy(zero_copy_only=False),
         _int64(batch.column("time"), NO_TIME),
         kind,
@@ -138,7 +143,7 @@ def decode_samples(raw: bytes) -> SampleBatch:
         _optional_times(batch, "device_time"),
     )
     _check_times(decoded)
-    _check_classes(decoded)
+    _check_classes(decoded, dictionary.classes)
     return decoded
 
 
@@ -235,26 +240,53 @@ def _to_arrow(kind: ValueClass, column: Column, missing: Column) -> pa.Array:
     return pa.array(column, _ARROW_OF[kind], mask=missing)
 
 
-def _tags(batch: pa.RecordBatch) -> tuple[Tag, ...]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Dictionary:
+    """Tags of one frame and the value class that each of them has."""
+
+    tags: tuple[Tag, ...]
+    classes: Column
+
+
+def _dictionary(batch: pa.RecordBatch) -> _Dictionary:
     paths = batch.column("tag").dictionary
-    stated = (batch.schema.metadata or {}).get(_TYPES_KEY, b"")
-    types = stated.decode("ascii", "replace").split(",")
-    if len(paths) == 0 and types == [""]:
-        return ()
-    if len(types) != len(paths) or paths.null_count:
-        raise Rejected(f"{len(paths)} tags with {len(types)} types")
+    types = (batch.schema.metadata or {}).get(_TYPES_KEY, b"")
+    if paths.null_count:
+        raise Rejected("a tag without a path")
+    _, offsets, text = paths.buffers()
+    packed = (_bytes_of(offsets), _bytes_of(text), paths.offset, len(paths))
+    if len(packed[1]) > _DICTIONARY_BYTES_KEPT_MAX:
+        return _read_dictionary.__wrapped__(types, *packed)
+    return _read_dictionary(types, *packed)
+
+
+def _bytes_of(buffer: pa.Buffer | None) -> bytes:
+    return b"" if buffer is None else bytes(buffer.to_pybytes())
+
+
+@lru_cache(maxsize=_DICTIONARIES_KEPT)
+def _read_dictionary(
+    types: bytes, offsets: bytes, text: bytes, first: int, count: int
+) -> _Dictionary:
+    """Remembered: an agent repeats its dictionaries, and a tag costs more than its samples."""
+    stated = types.decode("ascii", "replace").split(",")
+    if count == 0 and stated == [""]:
+        return _Dictionary((), np.zeros(0, np.uint8))
+    if len(stated) != count:
+        raise Rejected(f"{count} tags with {len(stated)} types")
+    ends = np.frombuffer(offsets, np.int32, first + count + 1)[first:]
+    lengths = np.diff(ends)
+    if lengths.min() < 1 or lengths.max() > PATH_BYTES_MAX or 0 in text[ends[0] : ends[-1]]:
+        raise Rejected(f"a tag path is empty, holds NUL or is above {PATH_BYTES_MAX} bytes")
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text)]
+    paths = pa.Array.from_buffers(pa.utf8(), count, buffers, 0, first).to_pylist()
     try:
-        tags = tuple(
-            Tag(path, DataType(code)) for path, code in zip(paths.to_pylist(), types, strict=True)
-        )
-    except ValueError as error:
+        tags = tuple(map(Tag, paths, map(_TYPE_OF.__getitem__, stated)))
+    except KeyError as error:
         raise Rejected(f"unknown type code: {error}") from error
-    for tag in tags:
-        if not 0 < len(tag.path.encode()) <= PATH_BYTES_MAX or "\x00" in tag.path:
-            raise Rejected(f"tag path {tag.path[:80]!r} is empty, too long or holds NUL")
-    if len(set(tags)) != len(tags):
+    if len(set(tags)) != count:
         raise Rejected("a tag stands twice in the dictionary")
-    return tags
+    return _Dictionary(tags, np.array([_CLASS_OF[code] for code in stated], np.uint8))
 
 
 def _kinds(batch: pa.RecordBatch) -> tuple[Column, dict[ValueClass, Column]]:
@@ -329,8 +361,7 @@ def _check_times(batch: SampleBatch) -> None:
         raise Rejected("a row without time")
 
 
-def _check_classes(batch: SampleBatch) -> None:
-    classes = np.array([tag.type.value_class for tag in batch.tags], np.uint8)
+def _check_classes(batch: SampleBatch, classes: Column) -> None:
     wanted = classes[batch.tag] if len(batch) else classes[:0]
     as_bytes = (batch.kind == ValueClass.BYTES) & (wanted == ValueClass.TEXT)
     if not ((batch.kind == wanted) | (batch.kind == ValueClass.NONE) | as_bytes).all():

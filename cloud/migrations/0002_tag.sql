@@ -25,7 +25,7 @@ create table tag_line (
     frame int8 not null,
     primary key (tag, since, agent_id)
 );
-create index tag_line_station on tag_line (station) where station <> '';
+create index tag_line_station on tag_line using hash (station); -- a station may be longer than a btree takes
 
 -- Which agents sent a tag version, and when first and last (agent time): overlaps are path_shared.
 create table tag_user (

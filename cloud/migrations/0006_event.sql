@@ -37,5 +37,5 @@ create table alarm (
     frame int8,
     recorded_at timestamptz not null default now()
 );
-create index alarm_key on alarm (key, at);
+create index alarm_key on alarm using hash (key); -- a key may be longer than a btree takes
 create index alarm_at on alarm (at);
