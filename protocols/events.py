@@ -52,6 +52,13 @@ def rfc3339(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from error
+
+
 def _no_nul(text: str) -> str:
     if "\x00" in text:
         raise ValueError("holds NUL, which no database text can")
@@ -60,7 +67,9 @@ def _no_nul(text: str) -> str:
 
 Text = Annotated[str, Field(max_length=65_536), AfterValidator(_no_nul)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_BYTES_MAX), AfterValidator(_no_nul)]
-Timestamp = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str)]
+Timestamp = Annotated[
+    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc3339, return_type=str)
+]
 Int64 = Annotated[
     int,
     BeforeValidator(lambda value: int(value) if isinstance(value, str) else value),
@@ -430,9 +439,15 @@ def body(event: BaseModel) -> dict[str, Any]:
 
 
 def event_hash(event: BaseModel) -> str:
-    """SHA-256 (hex) of the RFC 8785 form without `seen` and `said_at`: a repeat says the same."""
+    """SHA-256 (hex) of the RFC 8785 form without `seen` and `said_at`: a repeat says the same.
+
+    Rejected: the event has a number that JSON cannot hold (NaN, infinity, a whole one above 2^53).
+    """
     said = {key: value for key, value in body(event).items() if key not in ("seen", "said_at")}
-    return hashlib.sha256(rfc8785.dumps(said)).hexdigest()
+    try:
+        return hashlib.sha256(rfc8785.dumps(said)).hexdigest()
+    except rfc8785.CanonicalizationError as error:
+        raise Rejected(f"no JSON number: {error}") from error
 
 
 def encode_line(event: BaseModel) -> bytes:
@@ -446,6 +461,16 @@ def decode_event(line: bytes | str) -> Event:
         raise Rejected(f"event of {len(line)} bytes, at most {EVENT_BYTES_MAX}")
     try:
         return EVENT.validate_json(line)
+    except ValidationError as error:
+        raise Rejected(_problems(error)) from error
+
+
+def decode_alarm(line: bytes | str) -> Alarm:
+    """Rejected: not an alarm; the reason names each field."""
+    if len(line) > EVENT_BYTES_MAX:
+        raise Rejected(f"alarm of {len(line)} bytes, at most {EVENT_BYTES_MAX}")
+    try:
+        return Alarm.model_validate_json(line)
     except ValidationError as error:
         raise Rejected(_problems(error)) from error
 

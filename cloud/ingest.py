@@ -1,0 +1,343 @@
+"""Ingest: records from a source into the database, receipts back. Two tasks, one handing over.
+
+The first takes, decides and prepares; the second stores, acknowledges and answers. While the
+database works on one transaction, the buffers of the next are built.
+
+Rule 1: a record is acknowledged after the commit that decides about it, or after the decision that
+nothing is to be stored.
+Rule 2: only one's own data can be rejected: trouble of the database or the broker is waited out.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from cloud.admission import (
+    Accepted,
+    Agent,
+    Conduct,
+    Decision,
+    Later,
+    Postponed,
+    Reason,
+    Refused,
+    Statement,
+    decide,
+)
+from cloud.agents import read_agents
+from cloud.clock import Clock
+from cloud.db import BadData, translated
+from cloud.metrics import Metrics
+from cloud.receipting import Answer, receipts_of
+from cloud.recording import Raised, alarm_of
+from cloud.sessions import Session, Sessions, read_store_id
+from cloud.source import Appetite, Record, Source
+from cloud.standing import Standing
+from cloud.statements import SOURCE
+from cloud.storing import Prepared, Stored, Work, build, prepare, store
+from protocols.errors import Disconnected
+from protocols.events import Severity, to_us
+from protocols.frames import Lane
+from protocols.notices import Hello
+from protocols.receipts import Said, encode_receipt
+from protocols.retry import Backoff
+
+BROKER: Final = "broker"
+AGENTS_FRESH_S: Final = 5.0  # how soon an agent added or released is noticed
+APPETITE: Final = Appetite(records=128, size=8 * 1024 * 1024)
+RAW_BYTES_MAX: Final = 32 * 1024 * 1024  # decoded, of one transaction; three are in the making
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Records on their way through one transaction, and the session that prepared them."""
+
+    records: tuple[Record, ...]
+    work: Work
+    postponed: tuple[Postponed, ...]
+    prepared: Prepared
+    session: Session
+
+
+class Ingest:
+    """Runs until it is cancelled; whatever is not committed then comes again."""
+
+    def __init__(
+        self,
+        source: Source,
+        sessions: Sessions,
+        standing: Standing,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._source = source
+        self._sessions = sessions
+        self._standing = standing
+        self._metrics = metrics
+        self._clock = clock
+        self._backoff = Backoff()
+        self._batches: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
+        self._agents: dict[str, Agent] = {}
+        self._agents_read_s = float("-inf")
+        self._conduct: defaultdict[str, Conduct] = defaultdict(Conduct)
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._take_for_ever())
+                tasks.create_task(self._store_for_ever())
+        finally:
+            await self._source.close()
+            await self._sessions.close()
+
+    async def _take_for_ever(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._source.open()
+                self._standing.up(BROKER)
+                attempt = 0
+                while True:
+                    await self._take()
+            except Disconnected as gone:
+                self._standing.down(BROKER, "broker_down", gone.reason)
+            await self._source.close()
+            await asyncio.sleep(self._backoff.delay_s(attempt, self._clock.draw()))
+            attempt += 1
+
+    async def _take(self) -> None:
+        records = tuple(await self._source.take(APPETITE))
+        self._standing.took(len(records))
+        self._metrics.waiting.inc(len(records))
+        self._metrics.received_bytes.inc(sum(len(record.data) for record in records))
+        while records:
+            batch = await self._sessions.insist(partial(self._prepare, records))
+            await self._batches.put(batch)
+            records = records[len(batch.records) :]
+
+    async def _prepare(self, records: tuple[Record, ...], session: Session) -> Batch:
+        """As many of the records as fit the memory of one transaction."""
+        agents = await self._known_agents(session, records)
+        now = self._clock.now()
+        decisions = await asyncio.to_thread(_decide_some, records, agents, now)
+        work, postponed = self._sort(decisions, now)
+        return await self._prepared(session, records[: len(decisions)], work, postponed)
+
+    async def _prepared(
+        self,
+        session: Session,
+        records: tuple[Record, ...],
+        work: Work,
+        postponed: tuple[Postponed, ...],
+    ) -> Batch:
+        async with session.lock:
+            prepared = await prepare(session.preparing, session.books, work, self._clock.now())
+        prepared = await asyncio.to_thread(build, prepared, session.books)
+        return Batch(records, work, postponed, prepared, session)
+
+    async def _known_agents(
+        self, session: Session, records: Iterable[Record]
+    ) -> Mapping[str, Agent]:
+        """Everybody, seldom read again; sooner when somebody here would have to wait."""
+        age_s = self._clock.monotonic_s() - self._agents_read_s
+        known = [self._agents.get(record.agent) for record in records]
+        in_doubt = any(agent is None or agent.is_set_aside for agent in known)
+        if age_s > AGENTS_FRESH_S or (in_doubt and age_s > 1.0):
+            async with session.lock:
+                with translated():
+                    self._agents = await read_agents(session.preparing)
+            self._agents_read_s = self._clock.monotonic_s()
+        return self._agents
+
+    def _sort(
+        self, decisions: Sequence[Decision], now: datetime
+    ) -> tuple[Work, tuple[Postponed, ...]]:
+        refused = tuple(one for one in decisions if isinstance(one, Refused))
+        postponed = tuple(one for one in decisions if isinstance(one, Postponed))
+        accepted = tuple(one for one in decisions if isinstance(one, Accepted))
+        newer = [one for one in postponed if one.why is Later.UNKNOWN_VERSION]
+        work = Work(
+            accepted,
+            refused,
+            tuple(one for one in decisions if isinstance(one, Statement)),
+            tuple(self._newer_version(one, now) for one in newer),
+            self._ill_behaved(accepted, refused),
+        )
+        return work, postponed
+
+    def _newer_version(self, postponed: Postponed, now: datetime) -> Raised:
+        name = postponed.record.agent
+        agent = self._agents.get(name)
+        alarm = alarm_of(
+            f"unknown_version/{name}",
+            f"{name} sends what this program does not know: {postponed.detail}. It waits at the"
+            " edge until this program is upgraded.",
+            at=now,
+            source=SOURCE,
+            what=postponed.detail,
+            severity=Severity.WARNING,
+        )
+        return Raised(alarm, None if agent is None else agent.site_id)
+
+    def _ill_behaved(
+        self, accepted: Iterable[Accepted], refused: Iterable[Refused]
+    ) -> tuple[Agent, ...]:
+        for one in accepted:
+            self._conduct[one.agent.name].note(rejected=False)
+        found = {}
+        for bad in refused:
+            agent = self._agents.get(bad.record.agent)
+            if bad.reason is Reason.REJECTED and agent is not None:
+                self._conduct[agent.name].note(rejected=True)
+                if self._conduct[agent.name].is_intolerable:
+                    found[agent.name] = agent
+        for name in found:
+            del self._conduct[name]
+            self._agents[name] = replace(self._agents[name], is_set_aside=True)
+        return tuple(found.values())
+
+    async def _store_for_ever(self) -> None:
+        while True:
+            batch = await self._batches.get()
+            stored, store_id = await self._store(batch)
+            await self._source.acknowledge(batch.records)
+            await self._answer(batch, stored, store_id)
+            self._count(batch, stored)
+
+    async def _store(self, batch: Batch) -> tuple[Stored, str]:
+        started_s = self._clock.monotonic_s()
+        done = await self._sessions.insist(lambda session: self._store_in(session, batch))
+        self._metrics.transaction_s.observe(self._clock.monotonic_s() - started_s)
+        return done
+
+    async def _store_in(self, session: Session, batch: Batch) -> tuple[Stored, str]:
+        if batch.session is not session:  # its ids may mean nothing in this database
+            batch = await self._prepared(session, batch.records, batch.work, batch.postponed)
+        now = self._clock.now()
+        if any(isinstance(one.said, Hello) for one in batch.work.statements):
+            session.store_id = await read_store_id(session.storing)
+        try:
+            stored = await store(session.storing, session.books, batch.prepared, now)
+        except BadData:
+            stored = await self._store_one_by_one(session, batch.work)
+        return stored, session.store_id
+
+    async def _store_one_by_one(self, session: Session, work: Work) -> Stored:
+        """A value that the database cannot hold: whose is it? The others are stored."""
+        rest = replace(work, accepted=())
+        refused: list[Refused] = []
+        total = Stored()
+        for accepted in work.accepted:
+            alone = Work(accepted=(accepted,))
+            try:
+                _add(total, await self._store_alone(session, alone))
+            except BadData as bad:
+                record, header = accepted.record, accepted.frame.header
+                refused.append(Refused(record, Reason.REJECTED, bad.reason, header))
+        aside = self._ill_behaved((), refused)
+        rest = replace(rest, refused=(*rest.refused, *refused), aside=(*rest.aside, *aside))
+        _add(total, await self._store_alone(session, rest))
+        total.answers += [_rejected(one) for one in refused]
+        return total
+
+    async def _store_alone(self, session: Session, work: Work) -> Stored:
+        async with session.lock:
+            prepared = await prepare(session.preparing, session.books, work, self._clock.now())
+        prepared = build(prepared, session.books)
+        return await store(session.storing, session.books, prepared, self._clock.now())
+
+    async def _answer(self, batch: Batch, stored: Stored, store_id: str) -> None:
+        answers = [*stored.answers, *map(_later, batch.postponed)]
+        answers += [_rejected(one) for one in batch.work.refused if one.header is not None]
+        answers += [_state(one) for one in batch.work.statements if isinstance(one.said, Hello)]
+        for receipt in receipts_of(answers, store_id):
+            try:
+                await self._source.answer(receipt.agent, encode_receipt(receipt))
+            except Disconnected:
+                self._metrics.receipts_lost.inc()
+            else:
+                self._metrics.receipts.inc()
+
+    def _count(self, batch: Batch, stored: Stored) -> None:
+        metrics = self._metrics
+        for outcome in stored.outcomes:
+            metrics.frames.labels(outcome.value).inc()
+        for refused in batch.work.refused:
+            metrics.frames.labels(refused.reason.value).inc()
+        metrics.frames.labels("later").inc(len(batch.postponed))
+        metrics.samples.inc(stored.samples)
+        metrics.events.labels("new").inc(stored.events)
+        metrics.events.labels("repeat").inc(stored.event_repeats)
+        metrics.events.labels("conflict").inc(stored.event_conflicts)
+        metrics.dead_letters.inc(stored.letters)
+        metrics.dead_letters_without_room.inc(stored.letters_without_room)
+        metrics.transactions.inc()
+        metrics.waiting.dec(len(batch.records))
+        self._standing.wrote(len(batch.records))
+        now = self._clock.now()
+        metrics.last_write.set(now.timestamp())
+        newest = max((one.frame.header.t_max for one in batch.work.accepted), default=None)
+        if newest is not None:
+            metrics.lag_s.set((to_us(now) - newest) / 1e6)
+
+
+def _decide_some(
+    records: Iterable[Record], agents: Mapping[str, Agent], now: datetime
+) -> list[Decision]:
+    """In order, until the decoded frames are large enough for one transaction."""
+    decisions = []
+    size = 0
+    for record in records:
+        decision = decide(record, agents.get(record.agent), now)
+        decisions.append(decision)
+        size += decision.frame.header.raw_len if isinstance(decision, Accepted) else 0
+        if size >= RAW_BYTES_MAX:
+            break
+    return decisions
+
+
+def _later(one: Postponed) -> Answer:
+    return Answer(
+        one.record.agent, one.epoch, one.lane, one.seq, one.digest, Said.LATER, one.why.value
+    )
+
+
+def _rejected(one: Refused) -> Answer:
+    header = one.header
+    if header is None:
+        raise ValueError("an unreadable header has nobody to answer")
+    return Answer(
+        one.record.agent,
+        header.epoch,
+        int(header.lane),
+        header.seq,
+        header.digest,
+        Said.REJECTED,
+        one.detail,
+    )
+
+
+def _state(one: Statement) -> Answer:
+    """Every hello is answered, also one of an agent that nobody added."""
+    reason = None
+    if one.agent is None:
+        reason = Later.UNKNOWN_AGENT.value
+    elif one.agent.is_set_aside:
+        reason = Later.SET_ASIDE.value
+    epoch = one.said.epoch
+    return Answer(one.record.agent, epoch, int(Lane.NONE), 0, None, Said.STATE, reason)
+
+
+def _add(total: Stored, one: Stored) -> None:
+    total.answers += one.answers
+    total.outcomes += one.outcomes
+    total.samples += one.samples
+    total.events += one.events
+    total.event_repeats += one.event_repeats
+    total.event_conflicts += one.event_conflicts
+    total.letters += one.letters
+    total.letters_without_room += one.letters_without_room

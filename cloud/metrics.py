@@ -1,0 +1,78 @@
+"""The metrics of ingest: every name and its meaning, once."""
+
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+
+STATES = (
+    "starting",
+    "running",
+    "database_down",
+    "database_too_old",
+    "migration_missing",
+    "database_full",
+    "database_blocked",
+    "database_refused",
+    "database_error",
+    "broker_down",
+)
+
+
+class Metrics:
+    """One per process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.state = Enum(
+            "threadline_ingest_state", "What ingest is doing", registry=r, states=list(STATES)
+        )
+        self.frames = Counter(
+            "threadline_ingest_frames",
+            "Frames by what became of them: admitted, repeat, forked, compacted, rejected,"
+            " unreadable, later",
+            ["outcome"],
+            registry=r,
+        )
+        self.samples = Counter("threadline_ingest_samples", "Samples stored", registry=r)
+        self.events = Counter(
+            "threadline_ingest_events",
+            "Events by what became of them: new, repeat, conflict",
+            ["outcome"],
+            registry=r,
+        )
+        self.dead_letters = Counter(
+            "threadline_ingest_dead_letters", "Dead letters written or counted again", registry=r
+        )
+        self.dead_letters_without_room = Counter(
+            "threadline_ingest_dead_letters_without_room",
+            "Dead letters not kept: the agent has too many",
+            registry=r,
+        )
+        self.receipts = Counter("threadline_ingest_receipts", "Receipts sent", registry=r)
+        self.receipts_lost = Counter(
+            "threadline_ingest_receipts_lost", "Receipts that found no connection", registry=r
+        )
+        self.received_bytes = Counter(
+            "threadline_ingest_received_bytes", "Bytes of records taken", registry=r
+        )
+        self.transactions = Counter(
+            "threadline_ingest_transactions", "Transactions committed", registry=r
+        )
+        self.transaction_s = Histogram(
+            "threadline_ingest_transaction_seconds",
+            "From the lock to the commit",
+            registry=r,
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+        )
+        self.waiting = Gauge(
+            "threadline_ingest_waiting_records", "Records taken and not confirmed", registry=r
+        )
+        self.last_write = Gauge(
+            "threadline_ingest_last_write_timestamp_seconds",
+            "Time of the last confirmed write",
+            registry=r,
+        )
+        self.lag_s = Gauge(
+            "threadline_ingest_lag_seconds",
+            "Age at the commit of the newest sample stored last, by the agent's clock",
+            registry=r,
+        )
