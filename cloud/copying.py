@@ -78,10 +78,10 @@ def rows_of(batch: SampleBatch, tags: TagMap, frame: int) -> tuple[Rows, ...]:
     rest = ~(floats | integers)
     rest[lists] = False
     found = (
-        Rows(Shape.F64, int(floats.sum()), table.fixed(_PLAIN_F64, floats)),
-        Rows(Shape.I64, int(integers.sum()), table.fixed(_PLAIN_I64, integers)),
-        Rows(Shape.FULL, int(rest.sum()), table.full(np.flatnonzero(rest))),
-        Rows(Shape.LIST, len(lists), table.lists(lists)),
+        table.plain_rows(Shape.F64, _PLAIN_F64, floats),
+        table.plain_rows(Shape.I64, _PLAIN_I64, integers),
+        table.full(np.flatnonzero(rest)),
+        table.lists(lists),
     )
     return tuple(rows for rows in found if rows.count)
 
@@ -161,18 +161,23 @@ class _Table:
                 plain &= times == NO_TIME
         return plain
 
-    def fixed(self, layout: _Layout, mask: NDArray[np.bool_]) -> bytes:
-        rows = slice(None) if mask.all() else np.flatnonzero(mask)
-        return bytes(self._records(layout, rows, int(mask.sum())))
+    def plain_rows(self, shape: Shape, layout: _Layout, mask: NDArray[np.bool_]) -> Rows:
+        count = int(np.count_nonzero(mask))
+        if count == 0:
+            return Rows(shape, 0, b"")
+        rows = slice(None) if count == len(mask) else np.flatnonzero(mask)
+        return Rows(shape, count, bytes(self._records(layout, rows, count)))
 
-    def full(self, rows: NDArray[np.int64]) -> bytes:
-        return b"".join(self._pattern(present, rows[at]) for present, at in self._patterns(rows))
+    def full(self, rows: NDArray[np.int64]) -> Rows:
+        parts = [self._pattern(present, rows[at]) for present, at in self._patterns(rows)]
+        return Rows(Shape.FULL, len(rows), b"".join(parts))
 
-    def lists(self, rows: NDArray[np.int64]) -> bytes:
-        return b"".join(
+    def lists(self, rows: NDArray[np.int64]) -> Rows:
+        parts = [
             self._with_objects(present, rows[at], _array_fields)
             for present, at in self._patterns(rows)
-        )
+        ]
+        return Rows(Shape.LIST, len(rows), b"".join(parts))
 
     def _column(self, name: str, rows: Any) -> Column:
         batch = self._batch
