@@ -96,6 +96,7 @@ async def test_every_type_comes_back_exactly(bench: Bench) -> None:
         if isinstance(value, bool | int):
             assert stored == signed(int(value))
         elif isinstance(value, float):
+            assert stored is not None
             assert (stored, math.copysign(1, stored)) == (value, math.copysign(1, value))
         else:
             assert stored == value
