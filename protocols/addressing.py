@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, Self, TypeAlias, TypeVar
 from protocols.driver import Mode, TagSpec
 from protocols.errors import ConfigError, Problem
 from protocols.reading import Rows, lay_rows
-from protocols.samples import DataType, Tag, ValueClass
+from protocols.samples import DataType, Scalar, Tag, ValueClass
 
 EXTENT: Final = r"\[(?:(?P<count>\d{1,6})|(?P<first>-?\d{1,6})\.\.(?P<last>-?\d{1,6}))\]"
 NUMERIC: Final = frozenset({ValueClass.F64, ValueClass.I64, ValueClass.U64})
@@ -23,6 +23,13 @@ Linear: TypeAlias = tuple[float, float]  # value · first + second
 
 class Unfit(ValueError):
     """A value to write that its address cannot hold; `str` says why."""
+
+
+def is_set(value: Scalar) -> bool:
+    """A bit to write. Unfit: neither true nor false."""
+    if isinstance(value, str | bytes) or value not in {0, 1}:
+        raise Unfit(f"{value!r} is no bool")
+    return bool(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,10 @@ class Address(Protocol):
     def type(self) -> DataType: ...  # of one element, as the device has it
 
     @property
-    def extent(self) -> Extent | None: ...
+    def is_array(self) -> bool: ...
+
+    @property
+    def extent(self) -> Extent | None: ...  # None with an array: a length that is not known
 
     @property
     def linear(self) -> Linear | None: ...
@@ -144,10 +154,19 @@ def is_whole(mode: Mode) -> bool:
 
 
 def array_problems(entry: Entry[AddressT], mode: Mode) -> tuple[Problem, ...]:
-    if not is_whole(mode) or entry.address.extent is None or _has_array(entry.address.type):
+    if not entry.address.is_array:
+        return ()
+    if not is_whole(mode):
+        return () if entry.address.extent else (_no_length(entry),)
+    if _has_array(entry.address.type):
         return ()
     why = f"an array of {entry.address.type} cannot be one value"
     return (problem(entry.spec, why, "Poll its elements, or name single ones."),)
+
+
+def _no_length(entry: Entry[AddressT]) -> Problem:
+    why = "an array is polled by its elements, and their number is not known"
+    return problem(entry.spec, why, "Say which elements in the address, or read it on demand.")
 
 
 def lay_out(
@@ -157,9 +176,7 @@ def lay_out(
 
     ConfigError: a path twice, an array that cannot be one value.
     """
-    problems = [found for entry in entries for found in array_problems(entry, mode)]
-    if problems:
-        raise ConfigError(problems)
+    _refuse_arrays(entries, mode)
     parts = tuple(part for entry in entries for part in _parts(entry))
     if is_whole(mode):
         specs = [_spec(entry) for entry in entries]
@@ -168,6 +185,19 @@ def lay_out(
         return lay_rows(specs, [_tag(spec) for spec in specs], lengths), parts
     specs = [spec for entry in entries for spec in _element_specs(entry)]
     return lay_rows(specs, [_tag(spec) for spec in specs], [None] * len(specs)), parts
+
+
+def lay_whole(entries: Sequence[Entry[AddressT]]) -> Rows:
+    """Rows of one cell each, for devices that give an array as one value. ConfigError: as above."""
+    _refuse_arrays(entries, Mode.ON_DEMAND)
+    specs = [_spec(entry) for entry in entries]
+    return lay_rows(specs, [_tag(spec) for spec in specs], [None] * len(specs))
+
+
+def _refuse_arrays(entries: Sequence[Entry[AddressT]], mode: Mode) -> None:
+    problems = [found for entry in entries for found in array_problems(entry, mode)]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _parts(entry: Entry[AddressT]) -> list[Part[AddressT]]:
@@ -179,7 +209,7 @@ def _parts(entry: Entry[AddressT]) -> list[Part[AddressT]]:
 
 def _spec(entry: Entry[AddressT]) -> TagSpec:
     address = entry.address
-    type_ = address.type.array if address.extent else address.type
+    type_ = address.type.array if address.is_array else address.type
     return _with_linear(replace(entry.spec, address=str(address), type=type_), address.linear)
 
 

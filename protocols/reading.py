@@ -85,6 +85,7 @@ class Sheet:
         self.code = np.full(rows.cells, NO_CODE, np.int64)
         self.values: dict[ValueClass, Column] = {}
         self._device_time: Column | None = None
+        self._agent_time: Column | None = None
 
     def column(self, kind: ValueClass) -> Column:
         """The values of a class, to be written at its cells."""
@@ -98,6 +99,12 @@ class Sheet:
         if self._device_time is None:
             self._device_time = np.full(len(self.time), NO_TIME, np.int64)
         return self._device_time
+
+    def agent_time(self) -> Column:
+        """Times of arrival where `time` is the device's own, NO_TIME until written."""
+        if self._agent_time is None:
+            self._agent_time = np.full(len(self.time), NO_TIME, np.int64)
+        return self._agent_time
 
     def fail(self, cells: Any, quality: int, code: int) -> None:
         """These cells have no value. The time is set beside, like that of good ones."""
@@ -140,7 +147,8 @@ class Sheet:
             self.values,
             self.quality,
             self.code,
-            device_time=self._device_time,
+            self._agent_time,
+            self._device_time,
         )
 
 

@@ -1,22 +1,33 @@
 """The one visible list of drivers; each is imported only when such a device is opened."""
 
 from collections.abc import Sequence
-from typing import TypeAlias, assert_never
+from typing import Annotated, TypeAlias, assert_never
+
+from pydantic import Field
 
 from protocols.driver import Clock, Device, Mode, Plan, TagSpec
 from protocols.drivers.modbus.config import ModbusConnection
+from protocols.drivers.opcua.config import OpcuaConnection
 from protocols.errors import ConfigError, Problem
 
-AnyConnection: TypeAlias = ModbusConnection
+# ruff: noqa: PLC0415  # the point of this file
+
+AnyConnection: TypeAlias = Annotated[
+    ModbusConnection | OpcuaConnection, Field(discriminator="protocol")
+]
 
 
 def open_device(connection: AnyConnection, clock: Clock) -> Device:
     """A device that is not connected yet: `open` does that."""
     match connection:
         case ModbusConnection():
-            from protocols.drivers.modbus.client import ModbusDevice  # noqa: PLC0415  # only when configured
+            from protocols.drivers.modbus.client import ModbusDevice
 
             return ModbusDevice(connection, clock)
+        case OpcuaConnection():
+            from protocols.drivers.opcua.client import OpcuaDevice
+
+            return OpcuaDevice(connection, clock)
         case _:
             assert_never(connection)
 
@@ -28,9 +39,13 @@ def make_plan(connection: AnyConnection, tags: Sequence[TagSpec], mode: Mode) ->
     """
     match connection:
         case ModbusConnection():
-            from protocols.drivers.modbus import planner as modbus  # noqa: PLC0415  # only when configured
+            from protocols.drivers.modbus import planner as modbus
 
             return modbus.make_plan(connection, tags, mode)
+        case OpcuaConnection():
+            from protocols.drivers.opcua import planner as opcua
+
+            return opcua.make_plan(connection, tags, mode)
         case _:
             assert_never(connection)
 
@@ -48,8 +63,10 @@ def explain(connection: AnyConnection, code: int) -> str:
     """What a protocol's code says and what to do about it; empty where nothing is known."""
     match connection:
         case ModbusConnection():
-            from protocols.drivers.modbus import wire as modbus  # noqa: PLC0415  # only when configured
+            from protocols.drivers.modbus import wire as modbus
 
             return modbus.explain(code)
+        case OpcuaConnection():
+            return ""  # the quality is the protocol's own
         case _:
             assert_never(connection)

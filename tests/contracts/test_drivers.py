@@ -13,8 +13,13 @@ from protocols.driver import Device, Mode, NotOffered, TagSpec, Write
 from protocols.errors import Disconnected, Rejected
 from protocols.samples import Code, Quality, SampleBatch, Value
 from tests.support.devices import TIMEOUT_S, Case, FakeRig, ModbusRig, Rig, SystemClock
+from tests.support.devices_opcua import OpcuaRig
 
-RIGS: dict[str, Callable[[], Rig]] = {"fake": FakeRig, "modbus": ModbusRig}
+RIGS: dict[str, Callable[[], Rig]] = {
+    "fake": FakeRig,
+    "modbus": ModbusRig,
+    "opcua": OpcuaRig,
+}
 CLOCK = SystemClock()
 SLACK_S = 1.5  # this machine is shared; the bound itself is the time-out
 

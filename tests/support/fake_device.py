@@ -36,6 +36,10 @@ class FakeAddress:
     extent: Extent | None = None
     linear: Linear | None = None
 
+    @property
+    def is_array(self) -> bool:
+        return self.extent is not None
+
     def element(self, number: int) -> "FakeAddress":
         return replace(self, place=f"{self.place}/{number}", extent=None, linear=None)
 

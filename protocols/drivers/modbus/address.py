@@ -50,6 +50,10 @@ class Address:
     linear: Linear | None = None
 
     @property
+    def is_array(self) -> bool:
+        return self.extent is not None
+
+    @property
     def step(self) -> int:
         """Registers (bits, in the tables of bits) from one element to the next."""
         if self.table.is_bits or self.bit is not None:

@@ -14,11 +14,11 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from protocols.addressing import Unfit
+from protocols.addressing import Unfit, is_set
 from protocols.driver import Clock, NotOffered, Plan, Write
 from protocols.drivers.modbus.address import Address, Table, parse
 from protocols.drivers.modbus.config import ModbusConnection
-from protocols.drivers.modbus.decode import encode, encode_part, is_set
+from protocols.drivers.modbus.decode import encode, encode_part
 from protocols.drivers.modbus.planner import ModbusPlan
 from protocols.drivers.modbus.wire import (
     ILLEGAL_FUNCTION,

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from protocols.addressing import Unfit
+from protocols.addressing import Unfit, is_set
 from protocols.drivers.modbus.address import Address
 from protocols.drivers.modbus.config import Order
 from protocols.image import BITS, NUMBERS, Decode, objects, text_or_bytes
@@ -88,13 +88,6 @@ def encode_part(address: Address, value: Scalar) -> tuple[int, int]:
         return mask, mask if is_set(value) else 0
     shift = _BITS_A_BYTE * (1 - _byte_of_register(address.order, high=address.high))
     return 0xFF << shift, _encode_number(address.type, value)[-1] << shift
-
-
-def is_set(value: Scalar) -> bool:
-    """A bit to write. Unfit: neither true nor false."""
-    if isinstance(value, str | bytes) or value not in {0, 1}:
-        raise Unfit(f"{value!r} is no bool")
-    return bool(value)
 
 
 def _encode_number(type_: DataType, value: Scalar) -> bytes:

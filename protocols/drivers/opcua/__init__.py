@@ -1,0 +1,1 @@
+"""OPC UA. The address text is explained in `address.py`, the wire in `wire.py`."""
