@@ -9,13 +9,12 @@ import asyncio
 from simulators.catalogue import PRESS_POINTS
 from simulators.floor import Done, Floor, curve_record, read_text
 from simulators.journal import Moment
-from simulators.plan import Job, Scan
+from simulators.plan import LEVEL_S, Job, Scan
 from simulators.results import press_curve, winding
 from simulators.signals import level
 from simulators.stations import ReelQueue
 from simulators.tags import Value
 
-LEVEL_S = 0.35
 WINDING_PROGRAM, PRESS_PROGRAM = 3, 8
 _WIRE_KG = 0.85
 _COUNTER = 65_536

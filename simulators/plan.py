@@ -14,6 +14,7 @@ from simulators.catalogue import NESTS
 from simulators.config import ProductionConfig, Station
 from simulators.draws import draws
 
+LEVEL_S = 0.35  # no level stands shorter, so that a poller of 100 ms sees it
 MODULUS: dict[Station, int] = {"PRESS20": 32_768}
 DEFAULT_MODULUS = 65_536
 SCREW_DEFECT, END_OF_LINE_DEFECT = 112, 305
@@ -157,7 +158,7 @@ class LinePlan:
     def cycle_s(self, job: Job) -> float:
         low, high = self._production.cycle_s[job.station]
         draw = draws(self.seed, job.station, job.nest, job.ordinal, "cycle")
-        return draw.uniform(low, high) / self._production.speed
+        return max(draw.uniform(low, high) / self._production.speed, LEVEL_S)
 
     def count(self, station: Station, ordinal: int) -> int:
         start = self._production.count_start.get(station, 0)

@@ -2,10 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-import async_solipsism
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +14,13 @@ from simulators.mailbox import TABLE, Effect, Signal, State, step
 from simulators.plan import LinePlan, Purpose, Scan
 from tests.support.simulators_line import VirtualLine
 
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Callable[[], asyncio.AbstractEventLoop]]]:
-    return "asyncio", {"loop_factory": async_solipsism.EventLoop}
+EDGES = (
+    ("w10", "running"),
+    ("w10", "dmc"),
+    *(("p20", f"{nest}.{edge}") for nest in "ab" for edge in ("clamped", "done")),
+    ("scanner20", "a"),
+    ("scanner20", "b"),
+)
 
 
 def made(cycle: CycleRecord) -> dict[str, Any]:
@@ -119,6 +120,66 @@ async def test_counters_wrap_at_their_modulus() -> None:
     await line.run()
     wound = [c.count for c in line.cycles if c.station == "L1/WIND10"]
     assert wound == [65531, 65532, 65533, 65534, 65535, 0, 1, 2]
+
+
+async def test_a_poller_of_100_ms_sees_every_edge() -> None:
+    line = VirtualLine(units=8, speed=20.0)
+    rises: dict[str, int] = {}
+
+    async def poll() -> None:
+        before: dict[str, object] = {}
+        while True:
+            for device, name in EDGES:
+                now = line.images[device].get(name)
+                if now and now != before.get(name):
+                    rises[name] = rises.get(name, 0) + 1
+                before[name] = now
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as tasks:
+        polling = tasks.create_task(poll())
+        await line.run()
+        polling.cancel()
+    assert rises == {
+        "running": 8,
+        "dmc": 8,
+        **{f"{nest}.{edge}": 4 for nest in "ab" for edge in ("clamped", "done")},
+        "a": 4,
+        "b": 3,  # unit 8 stands still on what unit 6 left
+    }
+
+
+@pytest.mark.parametrize("station", ["WIND10", "ST010"])
+async def test_other_scanners_fail_in_the_same_ways(station: str) -> None:
+    troubles = {"no_read": {station: [2]}, "stale": {station: [4]}}
+    line = VirtualLine(units=4, troubles=troubles)
+    await line.run()
+    cycles = {c.item.unit: c.item for c in line.cycles if c.station == f"L1/{station}"}
+    assert [(cycles[n].text, cycles[n].outcome) for n in (1, 2, 4)] == [
+        (cycles[1].dmc, "bound"),
+        ("NOREAD", "no_read"),
+        (cycles[3].dmc, "stale"),
+    ]
+
+
+async def test_a_set_up_part_is_shown_as_one() -> None:
+    line = VirtualLine(units=2, troubles={"setup": [2]})
+    seen: list[tuple[object, object]] = []
+    image = line.images["st010"]
+
+    async def watch() -> None:
+        while True:
+            if image.get("ready"):
+                seen.append((image.get("setup_on"), image.get("cycle_no")))
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch())
+        await line.run()
+        watching.cancel()
+    assert set(seen) == {(False, 42), (True, 43), (False, 44)}
+    (part,) = (c for c in line.cycles if c.purpose == Purpose.SETUP)
+    assert part.item.dmc == "PEDU4711A#SSETUPX000001#VTLD"
 
 
 async def test_a_station_nobody_empties_holds_and_never_overwrites() -> None:
