@@ -201,13 +201,16 @@ class Spool:
         """Take a receipt in. What it names and the spool does not hold is ignored."""
         renewed = self._compare(receipt, now_us)
         said: dict[Said, list[Entry]] = {kind: [] for kind in Said}
+        once: set[Key] = set()
         for run in receipt.runs:
-            named = self._named(run)
+            named = [entry for entry in self._named(run) if entry.key not in once]
+            once.update(entry.key for entry in named)
             said[run.kind] += named
             if run.kind is Said.REJECTED:
                 self._quarantine(named, f"rejected: {run.reason or 'no reason'}", now_us)
         self._mark(said[Said.LOGGED], {State.NEW}, State.LOGGED, now_us)
         self._mark(said[Said.STORED], {State.NEW, State.LOGGED}, State.STORED, now_us)
+        said[Said.LATER] = [one for one in said[Said.LATER] if one.state is not State.STORED]
         self._mark(said[Said.LATER], {State.LOGGED}, State.NEW, now_us)
         forked = self._append_again(said[Said.FORKED], now_us)
         for kind in (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER):
@@ -293,18 +296,16 @@ class Spool:
 
     def _let_go(self, size: int, now_us: int) -> int | None:
         """Entries worth this many bytes, in the order of the policy; None: there were none."""
-        before = self.used_bytes
-        notices = 0
+        notices: int | None = None
         for step in STEPS:
-            missing = size - (before - self.used_bytes)
-            while missing > 0:
+            while size > 0:
                 found = self._store.oldest((step.state,), step.lanes, _PAGE)
                 if not found:
                     break
-                entries = enough(found, missing)
-                notices += self._release(step, entries, _FULL, now_us)
-                missing -= sum(entry.size for entry in entries)
-        return notices if self.used_bytes < before else None
+                entries = enough(found, size)
+                notices = (notices or 0) + self._release(step, entries, _FULL, now_us)
+                size -= sum(entry.size for entry in entries)
+        return notices
 
     def _release(self, step: Step, entries: Sequence[Entry], reason: str, now_us: int) -> int:
         self._store.remove(entries)

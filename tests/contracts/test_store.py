@@ -154,8 +154,8 @@ def test_holdings_count_by_state_and_know_floor_and_head(opened: Opened) -> None
     store.mark([found(store, LIVE, 2)], State.LOGGED, NOW_US)
     store.mark([found(store, LIVE, 3)], State.STORED, NOW_US)
     store.commit()
-    for look in (lambda: store, opened.crash):
-        now = look()
+    for again in (False, True):
+        now = opened.crash() if again else store
         (held,) = now.holdings()
         assert (held.stream, held.floor, held.head) == (LIVE, 1, 3)
         assert [held.of(state).rows for state in State] == [1, 2, 3]

@@ -26,6 +26,11 @@ class _Kept:
     aside: list[SetAside] = field(default_factory=list)
     number: int = 0
 
+    def copy(self) -> "_Kept":
+        """What is kept never changes itself, so its containers are enough."""
+        shallow = {name: copy.copy(value) for name, value in vars(self).items()}
+        return _Kept(**shallow)
+
 
 class MemoryStore:
     def __init__(self) -> None:
@@ -165,11 +170,11 @@ class MemoryStore:
     def commit(self) -> None:
         self._check()
         self.commits += 1
-        self._safe = copy.deepcopy(self._now)
+        self._safe = self._now.copy()
 
     def rollback(self) -> None:
         self._check()
-        self._now = copy.deepcopy(self._safe)
+        self._now = self._safe.copy()
 
     def settle(self) -> None:
         self._check()
@@ -180,7 +185,7 @@ class MemoryStore:
     def crash(self) -> "MemoryStore":
         """What a process that starts afterwards finds."""
         found = MemoryStore()
-        found._now, found._safe = copy.deepcopy(self._safe), self._safe
+        found._now, found._safe = self._safe.copy(), self._safe
         found.commits = self.commits
         return found
 
