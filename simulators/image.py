@@ -34,8 +34,8 @@ class Image(Protocol):
     def get(self, name: str) -> Value: ...
 
 
-Refresh = Callable[[], None]
-"""Brings signals up to the present; a server calls it before it takes a snapshot."""
+Refresh = Callable[[str], None]
+"""Brings a device's signals up to the present; a server calls it before it takes a snapshot."""
 
-Written = Callable[[str, Value], None]
-"""Tells the line that an agent has written a tag."""
+OnWrite = Callable[[str, str, Value], None]
+"""Tells the line that an agent has written a tag: device, name, value."""

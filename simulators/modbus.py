@@ -7,11 +7,12 @@ requests overwrite each other, and it never tells when a response has left, whic
 import struct
 from collections.abc import Callable, Mapping
 
+from simulators.image import OnWrite, Refresh
 from simulators.journal import Journal, WriteRecord, response_head
 from simulators.listener import Link, Listener
 from simulators.modbuswire import Reading, Writing, answer
 from simulators.registers import RegisterImage
-from simulators.tags import Value, path_of
+from simulators.tags import path_of
 
 _HEADER = struct.Struct(">HHHB")
 _LENGTHS = range(2, 255)
@@ -26,8 +27,8 @@ class ModbusServer:
         controller: str,
         images: Mapping[str, RegisterImage],
         journal: Journal,
-        refresh: Callable[[str], None],
-        written: Callable[[str, str, Value], None],
+        refresh: Refresh,
+        written: OnWrite,
     ) -> None:
         self.controller = controller
         self.journal = journal

@@ -6,7 +6,7 @@ Subscriptions are refused (BadServiceUnsupported) until notifications can be jou
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from asyncua import Server, ua
@@ -16,12 +16,12 @@ from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from simulators.config import OpcuaController
+from simulators.image import OnWrite, Refresh
 from simulators.journal import Journal, WriteRecord, response_head
 from simulators.nodes import VARIANT_TYPES, Node, NodeImage, ticks_of
 from simulators.opcuawire import Asked, give, read_response
 from simulators.outgoing import Outgoing
 from simulators.standardspace import StandardSpace
-from simulators.tags import Value
 
 
 def _node_id(identifier: int | str, index: int = 0) -> ua.NodeId:
@@ -47,8 +47,8 @@ class OpcuaServer:
         config: OpcuaController,
         images: Mapping[str, NodeImage],
         journal: Journal,
-        refresh: Callable[[str], None],
-        written: Callable[[str, str, Value], None],
+        refresh: Refresh,
+        written: OnWrite,
     ) -> None:
         self.controller = controller
         self.config = config

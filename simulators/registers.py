@@ -14,7 +14,7 @@ from simulators.scalars import (
     number_to_bytes,
     text_to_bytes,
 )
-from simulators.tags import Kind, Scalar, Tag, Value, zero_of
+from simulators.tags import TEXT_KINDS, Kind, Scalar, Tag, Value, zero_of
 
 ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
 TABLES = ("coil", "discrete", "input", "holding")
@@ -120,7 +120,7 @@ def _table_and_order(tag: Tag, order: str) -> tuple[str, str]:
 
 def _orders_that_matter(tag: Tag) -> tuple[str, ...]:
     """Words of one register cannot be swapped, text and bits have no order."""
-    if tag.kind in {Kind.BOOL, Kind.TEXT, Kind.BYTES}:
+    if tag.kind in TEXT_KINDS | {Kind.BOOL}:
         return ()
     return ORDERS[1:] if _units_of(tag, "holding") > 1 else ORDERS[2:]
 
@@ -132,7 +132,7 @@ def _width(table: str) -> int:
 def _units_of(tag: Tag, table: str) -> int:
     if table in BIT_TABLES:
         return 1
-    if tag.kind in {Kind.TEXT, Kind.BYTES}:
+    if tag.kind in TEXT_KINDS:
         return (tag.size + 1) // 2
     if tag.kind is Kind.BOOL:
         return 1
@@ -157,7 +157,7 @@ def _scalar_to_bytes(slot: Slot, value: Scalar, order: str) -> bytes:
     tag = slot.tag
     if tag.kind is Kind.BOOL:
         return bytes([bool(value)]) if slot.area in BIT_TABLES else bytes([0, bool(value)])
-    if tag.kind in {Kind.TEXT, Kind.BYTES}:
+    if tag.kind in TEXT_KINDS:
         raw = text_to_bytes(value, tag.size) if isinstance(value, str) else value
         if not isinstance(raw, bytes):
             raise TypeError(f"{tag.name} takes text or bytes, not {value!r}")

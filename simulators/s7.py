@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 
 from simulators.config import S7Controller
 from simulators.datablocks import BlockImage
+from simulators.image import OnWrite, Refresh
 from simulators.journal import Journal, S7Item, WriteRecord, response_head
 from simulators.listener import Link, Listener
 from simulators.s7wire import GOOD, Answer, Block, Written, answer
-from simulators.tags import Value, path_of
+from simulators.tags import path_of
 
 _TPKT_BYTES = 4
 _TPKT_VERSION = 3
@@ -33,8 +34,8 @@ class S7Server:
         config: S7Controller,
         images: Mapping[str, BlockImage],
         journal: Journal,
-        refresh: Callable[[str], None],
-        written: Callable[[str, str, Value], None],
+        refresh: Refresh,
+        written: OnWrite,
     ) -> None:
         self.controller = controller
         self.config = config

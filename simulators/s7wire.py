@@ -5,10 +5,11 @@ good, 0x0A no such block, 0x05 outside the block, 0x03 not writable. Only data b
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simulators.datablocks import BlockImage
+from simulators.image import Refresh
 from simulators.journal import S7Item
 
 SETUP, READ, WRITE = 0xF0, 0x04, 0x05
@@ -66,9 +67,7 @@ class _Item:
         return _ELEMENT_BYTES.get(self.size, 1) * self.count
 
 
-def answer(
-    blocks: Mapping[int, Block], pdu: bytes, pdu_bytes: int, refresh: Callable[[str], None]
-) -> Answer:
+def answer(blocks: Mapping[int, Block], pdu: bytes, pdu_bytes: int, refresh: Refresh) -> Answer:
     """Answers one request within the negotiated size.
 
     Raises:
@@ -126,7 +125,7 @@ def _read(
     reference: int,
     items: list[_Item],
     pdu_bytes: int,
-    refresh: Callable[[str], None],
+    refresh: Refresh,
 ) -> Answer:
     for device in {blocks[item.block].device for item in items if item.block in blocks}:
         refresh(device)

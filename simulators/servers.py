@@ -1,17 +1,17 @@
 """Opens the right server for each controller of a plant; the one place that knows all three."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from simulators.config import ModbusController, OpcuaController, PlantConfig, S7Controller
 from simulators.datablocks import BlockImage
+from simulators.image import OnWrite, Refresh
 from simulators.journal import Journal
 from simulators.memory import DeviceImage
 from simulators.modbus import ModbusServer
 from simulators.nodes import NodeImage
 from simulators.registers import RegisterImage
 from simulators.s7 import S7Server
-from simulators.tags import Value
 
 
 class Served(Protocol):
@@ -37,8 +37,8 @@ def open_servers(
     plant: PlantConfig,
     images: Mapping[str, DeviceImage],
     journal: Journal,
-    refresh: Callable[[str], None],
-    written: Callable[[str, str, Value], None],
+    refresh: Refresh,
+    written: OnWrite,
 ) -> dict[str, Served]:
     """Returns a server for each controller, none of them listening yet."""
     servers: dict[str, Served] = {}
