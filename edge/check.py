@@ -54,6 +54,16 @@ def check(
     return Checked(config, compiling.plan, _password(config.uplink, given), tuple(notes))
 
 
+def socket_of(file: Path, environment: Mapping[str, str]) -> Path:
+    """Where a running agent with this file answers; the rest of the file may be faulty."""
+    document = lay_over(read_document(file), environment, ())
+    shaped = shape(document.data)
+    faults = [each for each in shaped.findings if each.path[0] in ("spool", "status")]
+    if shaped.config is None or faults:
+        raise ConfigError(_problems(document, shaped.findings))
+    return at_folder(shaped.config, file.parent).socket
+
+
 def at_folder(config: EdgeConfig, folder: Path) -> EdgeConfig:
     """Paths in the file are meant from the file's own folder."""
     uplink = {

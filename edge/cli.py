@@ -1,0 +1,156 @@
+"""The command group `edge`: run an agent, check its file, read once, show a running one."""
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from protocols.errors import ConfigError, Disconnected
+
+if TYPE_CHECKING:
+    from edge.check import Checked
+
+app = typer.Typer(
+    name="edge",
+    help="The agent on the plant floor.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_NO = 1
+_WRONG_INPUT = 2
+
+
+class Output(StrEnum):
+    """How a command prints its data."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+AgentFile = Annotated[Path, typer.Argument(help="The agent's file, for example agent.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="path=value over the file: uplink.url=mqtts://broker:8883"),
+]
+As = Annotated[Output, typer.Option("--output", help="Table or JSON.")]
+
+
+@app.callback()
+def group() -> None:
+    """Keep the commands named, however many there are."""
+
+
+@app.command()
+def run(agent_file: AgentFile, overrides: Overrides = None) -> None:
+    """Check the file, then poll, bind, spool and send until SIGTERM."""
+    import asyncio
+
+    from edge.agent import run_agent
+
+    checked = _check(agent_file, overrides, Output.TABLE)
+    asyncio.run(run_agent(checked))
+
+
+@app.command()
+def check(agent_file: AgentFile, overrides: Overrides = None, output: As = Output.TABLE) -> None:
+    """Tell every mistake at once; of a sound file, what happens when at each station."""
+    from edge.told import checked_as_json, print_checked
+
+    checked = _check(agent_file, overrides, output)
+    if output is Output.JSON:
+        typer.echo(json.dumps(checked_as_json(checked), indent=2))
+    else:
+        print_checked(agent_file, checked)
+
+
+@app.command("test")
+def read_once_and_show(
+    agent_file: AgentFile, overrides: Overrides = None, output: As = Output.TABLE
+) -> None:
+    """Read each group once and print what came. Publishes nothing. Exit 1: a row is bad."""
+    import asyncio
+    from dataclasses import asdict
+
+    from edge.clock import SystemClock
+    from edge.tables import print_readings
+    from edge.trial import read_once
+    from protocols.registry import open_device
+
+    checked = _check(agent_file, overrides, output)
+    readings = asyncio.run(read_once(checked.plan, SystemClock(), open_device))
+    if output is Output.JSON:
+        typer.echo(json.dumps([asdict(each) for each in readings], default=_plain, indent=2))
+    else:
+        print_readings(readings)
+    if any(each.quality == "bad" for each in readings):
+        raise typer.Exit(_NO)
+
+
+@app.command()
+def status(
+    agent_file: Annotated[
+        Path | None, typer.Argument(help="The file of the running agent.")
+    ] = None,
+    socket: Annotated[Path | None, typer.Option(help="Its status socket, instead.")] = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Show a running agent: devices, groups, overruns, spool, uplink. Exit 1: none runs."""
+    from edge.status import ask_status
+    from edge.tables import print_status
+
+    try:
+        found = ask_status(_socket(agent_file, socket))
+    except Disconnected as error:
+        typer.echo(f"no agent answers: {error.reason}", err=True)
+        raise typer.Exit(_NO) from error
+    if output is Output.JSON:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_status(found)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of an agent's file, for editors."""
+    from edge.told import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def _check(agent_file: Path, overrides: list[str] | None, output: Output) -> "Checked":
+    from edge.check import check as check_file
+    from edge.told import problems_as_json
+
+    try:
+        return check_file(agent_file, os.environ, overrides or ())
+    except ConfigError as error:
+        if output is Output.JSON:
+            typer.echo(json.dumps(problems_as_json(error.problems), indent=2))
+            raise typer.Exit(_WRONG_INPUT) from error
+        raise
+
+
+def _socket(agent_file: Path | None, socket: Path | None) -> Path:
+    from edge.check import socket_of
+
+    if socket is not None:
+        return socket
+    if agent_file is None:
+        typer.echo("Name the agent's file, or its socket with --socket.", err=True)
+        raise typer.Exit(_WRONG_INPUT)
+    return socket_of(agent_file, os.environ)
+
+
+def _plain(value: object) -> object:
+    """Bytes as hex, arrays as lists."""
+    return (
+        value.hex()
+        if isinstance(value, bytes)
+        else value.tolist()
+        if hasattr(value, "tolist")
+        else str(value)
+    )

@@ -1,0 +1,79 @@
+"""How the edge's answers look to a person: tables of rich, one function an answer."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from edge.status import AgentStatus, DeviceShown
+from edge.trial import Reading
+
+
+def print_status(status: AgentStatus, console: Console | None = None) -> None:
+    console = console or Console()
+    since = f"epoch {status.epoch}, up since {status.started[:19]}Z"
+    console.print(f"[bold]{status.agent}[/] {status.version}, {since}", highlight=False)
+    console.print(_devices(status.devices))
+    console.print(_groups(status.devices))
+    console.print(_flow(status))
+
+
+def print_readings(readings: Iterable[Reading], console: Console | None = None) -> None:
+    console = console or Console()
+    table = Table("path", "value", "quality", "code", "time", "request", box=None)
+    for row in readings:
+        value = "" if row.value is None else str(row.value)
+        code = "" if row.code is None else f"0x{row.code:08X}"
+        explained = f"{code} {row.explanation}".strip()
+        table.add_row(row.path, value, row.quality, explained, row.time, row.request)
+    console.print(table)
+
+
+def _devices(devices: Iterable[DeviceShown]) -> Table:
+    table = Table("device", "state", "since", "opened", "failed", "bad rows", "", box=None)
+    for device in devices:
+        colour = "green" if device.state == "up" else "red"
+        numbers = (device.opened, device.failed, device.bad_rows)
+        facts = ", ".join(f"{name} {fact}" for name, fact in device.facts.items())
+        table.add_row(
+            device.device,
+            f"[{colour}]{device.state}[/]",
+            device.since[:19],
+            *map(str, numbers),
+            device.reason if device.state == "down" else facts,
+        )
+    return table
+
+
+def _groups(devices: Iterable[DeviceShown]) -> Table:
+    columns = ("group", "every ms", "tags", "requests", "started", "finished", "overruns", "down")
+    table = Table(*columns, "age ms", "jitter ms", "read ms", box=None)
+    for device in devices:
+        for group in device.groups:
+            counted = (group.started, group.finished, group.overruns, group.down)
+            table.add_row(
+                f"{device.device}/{group.group}",
+                f"{group.interval_ms:g}",
+                str(group.tags),
+                str(group.requests),
+                *map(str, counted),
+                "" if group.age_ms is None else f"{group.age_ms:.0f}",
+                f"{group.jitter_p50_ms:.1f} / {group.jitter_p99_ms:.1f}",
+                f"{group.duration_p50_ms:.1f} / {group.duration_p99_ms:.1f}",
+            )
+    return table
+
+
+def _flow(status: AgentStatus) -> Table:
+    table = Table("rows", "events", "spool", "uplink", "metrics", box=None)
+    rows, spool = status.pipeline, status.spool
+    waiting = ", ".join(f"{lane} {n}" for lane, n in spool.waiting_rows.items() if n)
+    restarts = "".join(f"\n{task} restarted {n} times" for task, n in status.restarts.items())
+    table.add_row(
+        f"read {rows.read}\nfiltered {rows.filtered}\ndiscarded {rows.discarded}",
+        f"{rows.events}\ncurves {rows.curves}\nalarms {rows.alarms}",
+        f"{spool.bytes} bytes\nwaiting: {waiting or 'nothing'}\noldest {spool.oldest_age_s:.1f} s",
+        f"{status.uplink.state}\nidentity {status.uplink.identity}{restarts}",
+        status.metrics,
+    )
+    return table

@@ -1,0 +1,52 @@
+"""What `edge check` and `edge schema` say: to a person and as JSON."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from edge.check import Checked
+from edge.config import EdgeConfig
+from protocols.errors import Problem
+
+
+def print_checked(agent_file: Path, checked: Checked) -> None:
+    config, plan = checked.config, checked.plan
+    tags = sum(len(test.plan.tags) for test in plan.tests)
+    requests = sum(test.plan.requests for test in plan.tests)
+    typer.echo(
+        f"{agent_file}: {config.agent}: {len(plan.devices)} devices, {len(plan.tests)} groups, "
+        f"{tags} tags in {requests} requests, {len(config.stations)} stations"
+    )
+    for note in checked.notes:
+        typer.echo(f"note: {note}")
+
+
+def checked_as_json(checked: Checked) -> dict[str, Any]:
+    return {
+        "sound": True,
+        "agent": checked.config.agent,
+        "problems": [],
+        "notes": _as_json(checked.notes),
+    }
+
+
+def problems_as_json(problems: Iterable[Problem]) -> dict[str, Any]:
+    return {"sound": False, "problems": _as_json(problems), "notes": []}
+
+
+def schema_text() -> str:
+    """The schema as it is published, `docs/agent.schema.json`."""
+    schema = EdgeConfig.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Threadline agent"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _as_json(problems: Iterable[Problem]) -> list[dict[str, str]]:
+    return [
+        {"where": each.where, "value": each.value, "why": each.why, "remedy": each.remedy}
+        for each in problems
+    ]
