@@ -163,6 +163,7 @@ class Poller:
             await self._wait_away(self._backoff.delay_s(self._attempt, self._draw()))
             self._attempt += 1
             return False
+        self._let_slots_go()  # those that came while it was opened
         self.health.opened += 1
         self.health.facts = dict(self._device.facts)
         if not self.role.groups:  # nothing is read until somebody asks
@@ -198,6 +199,9 @@ class Poller:
             self._refuse_jobs(f"{self.role.name} is away: {self.health.reason}")
             await self._sleep_until(until_s)
         self._refuse_jobs(f"{self.role.name} is away: {self.health.reason}")
+        self._let_slots_go()
+
+    def _let_slots_go(self) -> None:
         for group in self.role.groups:
             group.schedule.stay_away(self._clock.monotonic_s())
 
