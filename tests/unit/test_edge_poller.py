@@ -231,7 +231,7 @@ async def test_stop_finishes_the_read_under_way() -> None:
     bench.device.delay_s = 0.05
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.poller.run())
-        await asyncio.sleep(0.11)  # the first read began at 0.08 and takes 0.05
+        await asyncio.sleep(0.16)  # opened at 0.05, so the first read began at 0.13
         assert bench.device.busy
         bench.poller.stop()
     assert bench.poller.health.state == "stopped"
