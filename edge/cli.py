@@ -58,13 +58,13 @@ def run(agent_file: AgentFile, overrides: Overrides = None) -> None:
 @app.command()
 def check(agent_file: AgentFile, overrides: Overrides = None, output: As = Output.TABLE) -> None:
     """Tell every mistake at once; of a sound file, what happens when at each station."""
-    from edge.told import checked_as_json, print_checked
+    from edge.told import checked_as_json, checked_text
 
     checked = _check(agent_file, overrides, output)
     if output is Output.JSON:
         typer.echo(json.dumps(checked_as_json(checked), indent=2))
     else:
-        print_checked(agent_file, checked)
+        typer.echo(checked_text(agent_file, checked))
 
 
 @app.command("test")

@@ -5,23 +5,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from edge.check import Checked
 from edge.config import EdgeConfig
 from protocols.errors import Problem
 
 
-def print_checked(agent_file: Path, checked: Checked) -> None:
+def checked_text(agent_file: Path, checked: Checked) -> str:
     config, plan = checked.config, checked.plan
     tags = sum(len(test.plan.tags) for test in plan.tests)
     requests = sum(test.plan.requests for test in plan.tests)
-    typer.echo(
+    first = (
         f"{agent_file}: {config.agent}: {len(plan.devices)} devices, {len(plan.tests)} groups, "
         f"{tags} tags in {requests} requests, {len(config.stations)} stations"
     )
-    for note in checked.notes:
-        typer.echo(f"note: {note}")
+    return "\n".join([first, *(f"note: {note}" for note in checked.notes)])
 
 
 def checked_as_json(checked: Checked) -> dict[str, Any]:
