@@ -3,40 +3,29 @@
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
-from protocols.driver import TagSpec
-from protocols.drivers.modbus import address as modbus_address
-from protocols.drivers.modbus.config import ModbusConnection
-from simulators.addresses import AddressRow, list_addresses
+from protocols import registry
+from protocols.driver import Mode, TagSpec
+from protocols.samples import DataType
+from simulators.addresses import list_addresses
 from simulators.config import read_plant_file
 
 PLANTS = sorted(Path("simulators/plants").glob("*.yaml"))
+CONNECTION: TypeAdapter[registry.AnyConnection] = TypeAdapter(registry.AnyConnection)
+OPTIONS = {
+    "modbus": {"host": "127.0.0.1", "port": 502},
+    "opcua": {"url": "opc.tcp://127.0.0.1:4840"},
+}
 
 
-def rows(protocol: str) -> list[AddressRow]:
-    return [
-        row
-        for file in PLANTS
-        for row in list_addresses(read_plant_file(file))
-        if row.protocol == protocol
-    ]
-
-
-def wanted(row: AddressRow) -> tuple[str, int, int]:
-    return row.type, row.array, row.first
-
-
-def test_modbus_addresses_are_read() -> None:
-    connection = ModbusConnection.model_validate(
-        {"protocol": "modbus", "host": "127.0.0.1", "port": 502}
-    )
-    for row in rows("modbus"):
-        found = modbus_address.parse(TagSpec(row.path, row.address), connection)
-        extent = found.extent
-        shape = (extent.count, extent.first) if extent else (0, 0)
-        assert (found.type.value, *shape) == wanted(row), row.path
-
-
+@pytest.mark.parametrize("protocol", list(OPTIONS))
 @pytest.mark.parametrize("file", PLANTS)
-def test_each_plant_file_in_the_tree_is_valid(file: Path) -> None:
-    assert list_addresses(read_plant_file(file))
+def test_addresses_are_read_by_the_driver(file: Path, protocol: str) -> None:
+    rows = [r for r in list_addresses(read_plant_file(file)) if r.protocol == protocol]
+    assert rows
+    connection = CONNECTION.validate_python({"protocol": protocol, **OPTIONS[protocol]})
+    for row in rows:
+        type_ = DataType(f"{row.type}[]" if row.array else row.type)
+        tag = TagSpec(row.path, row.address, type_)
+        assert registry.parse_tag(connection, tag, Mode.ON_DEMAND) == (), row
