@@ -13,7 +13,7 @@ from simulators.config import read_plant_file
 
 PLANTS = sorted(Path("simulators/plants").glob("*.yaml"))
 CONNECTION: TypeAdapter[registry.AnyConnection] = TypeAdapter(registry.AnyConnection)
-OPTIONS = {
+OPTIONS: dict[str, dict[str, object]] = {
     "modbus": {"host": "127.0.0.1", "port": 502},
     "opcua": {"url": "opc.tcp://127.0.0.1:4840"},
 }
