@@ -201,6 +201,7 @@ class Ingest:
         return tuple(found.values())
 
     async def _store_for_ever(self) -> None:
+        await self._sessions.insist(_nothing)  # what is wrong with the database is known at once
         while True:
             batch = await self._batches.get()
             stored, store_id = await self._store(batch)
@@ -283,6 +284,10 @@ class Ingest:
         newest = max((one.frame.header.t_max for one in batch.work.accepted), default=None)
         if newest is not None:
             metrics.lag_s.set((to_us(now) - newest) / 1e6)
+
+
+async def _nothing(_: Session) -> None:
+    """Only to have a session."""
 
 
 def _decide_some(

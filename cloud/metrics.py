@@ -1,6 +1,9 @@
 """The metrics of ingest: every name and its meaning, once."""
 
+from typing import ClassVar
+
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 STATES = (
     "starting",
@@ -13,11 +16,14 @@ STATES = (
     "database_refused",
     "database_error",
     "broker_down",
+    "port_taken",
 )
 
 
 class Metrics:
     """One per process, in a registry of its own."""
+
+    CONTENT_TYPE: ClassVar[str] = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -76,3 +82,7 @@ class Metrics:
             "Age at the commit of the newest sample stored last, by the agent's clock",
             registry=r,
         )
+
+    def exposition(self) -> bytes:
+        """As Prometheus reads it."""
+        return generate_latest(self.registry)

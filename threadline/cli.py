@@ -27,6 +27,7 @@ class Entry:
 # A module that is not written yet has no row; test_cli.py finds a `cli.py` that was forgotten.
 ENTRIES: dict[str, Entry] = {
     "edge": Entry("edge.cli:app", "edge", "The agent on the plant floor."),
+    "cloud": Entry("cloud.cli:app", "cloud", "Frames into the database, stories out of it."),
     "simulators": Entry("simulators.cli:app", "simulators", "A simulated plant with a journal."),
 }
 

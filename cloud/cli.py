@@ -1,0 +1,246 @@
+"""The command group `cloud`. What a command needs is imported when it is called, not before."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cloud.db import Connection
+    from cloud.settings import CloudSettings
+
+app = typer.Typer(
+    name="cloud",
+    help="Frames into the database, the story of every item out of it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+agents_app = typer.Typer(help="The agents that may send.", no_args_is_help=True)
+letters_app = typer.Typer(help="What could not be taken.", no_args_is_help=True)
+app.add_typer(agents_app, name="agents")
+app.add_typer(letters_app, name="dead-letters")
+
+
+class Output(StrEnum):
+    """How a command prints its data."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+_NO = 1
+_WRONG_INPUT = 2
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="A YAML file of settings (or THREADLINE_CLOUD_CONFIG)."),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(help="Address of the database: postgresql://… (or THREADLINE_CLOUD_DATABASE)."),
+]
+Shown = Annotated[Output, typer.Option(help="How to print.")]
+
+
+@app.command()
+def migrate(
+    database: Database = None,
+    config: ConfigFile = None,
+    storage: Annotated[
+        str | None, typer.Option(help="auto, timescale or plain; of a new database only.")
+    ] = None,
+    compress_after: Annotated[
+        str | None, typer.Option(help="Age at which samples are compressed: 7d, or off.")
+    ] = None,
+    keep_samples: Annotated[
+        str | None, typer.Option(help="Age at which samples are deleted: 400d, or off.")
+    ] = None,
+) -> None:
+    """Bring the database up to this version. Safe to run again."""
+    from cloud import migrate as migrations
+    from cloud.storage import PLAIN_NOTICE, Storage
+
+    settings = _settings(
+        config,
+        database=database,
+        storage=storage,
+        compress_after=compress_after,
+        keep_samples=keep_samples,
+    )
+    now = datetime.now(UTC)  # noqa: TID251 - the command line is where time comes in
+    with _connected(settings, "migrate") as connection:
+        done = migrations.migrate(connection, settings.storage, settings.policy, now)
+    for migration in done.applied:
+        typer.echo(f"applied {migration}")
+    typer.echo(f"{len(done.applied)} migrations applied, storage {done.storage}")
+    if done.storage is Storage.PLAIN:
+        typer.echo(PLAIN_NOTICE, err=True)
+
+
+@app.command()
+def ingest(
+    database: Database = None,
+    config: ConfigFile = None,
+    mqtt_host: Annotated[str | None, typer.Option(help="The broker.")] = None,
+    mqtt_port: Annotated[int | None, typer.Option(help="Its port.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of /metrics and /health; 0: any.")
+    ] = None,
+) -> None:
+    """Take frames from the broker into the database and answer them, until told to stop."""
+    import asyncio
+
+    from cloud.running import run_ingest
+
+    settings = _settings(
+        config,
+        database=database,
+        mqtt_host=mqtt_host,
+        mqtt_port=mqtt_port,
+        metrics_port=metrics_port,
+    )
+    asyncio.run(run_ingest(settings))
+
+
+@app.command()
+def restored(database: Database = None, config: ConfigFile = None) -> None:
+    """Say that a backup was brought back into this database: agents send again what they hold."""
+    from cloud.db import translated
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "restored") as connection, translated():
+        connection.execute("update store set restored = restored + 1")
+    typer.echo("Agents will send again what is still in their spools.")
+
+
+@agents_app.command("add")
+def agents_add(
+    agent: Annotated[str, typer.Argument(help="site.name, as in its certificate.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="Stations that it may speak of: L1/** (may be given again)."),
+    ] = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let an agent in, or give a known one another scope."""
+    from cloud import agents
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "agents") as connection:
+        is_new = agents.add(connection, agent, scope or [])
+    typer.echo(f"{agent} {'added' if is_new else 'changed'}, scope {' '.join(scope or [])}")
+
+
+@agents_app.command("list")
+def agents_list(
+    database: Database = None, config: ConfigFile = None, output: Shown = Output.TABLE
+) -> None:
+    """Who may send, and how they stand."""
+    from cloud import agents
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "agents") as connection:
+        rows = agents.agents(connection)
+    columns = ("name", "scope", "identity", "version", "hello_at", "set_aside_reason")
+    _print(rows, columns, output)
+
+
+@agents_app.command("release")
+def agents_release(
+    agent: Annotated[str, typer.Argument(help="An agent that was set aside.")],
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let an agent go on that was set aside."""
+    from cloud import agents
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "agents") as connection:
+        done = agents.release(connection, agent)
+    typer.echo(f"{agent} goes on" if done else f"{agent} is not set aside", err=not done)
+    if not done:
+        raise typer.Exit(_NO)
+
+
+@letters_app.command("list")
+def letters_list(
+    agent: Annotated[str | None, typer.Option(help="Only of this agent.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    database: Database = None,
+    config: ConfigFile = None,
+    output: Shown = Output.TABLE,
+) -> None:
+    """The newest first."""
+    from cloud import dead_letters
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "dead-letters") as connection:
+        rows = dead_letters.letters(connection, agent, limit)
+    columns = ("dead_letter_id", "agent", "reason", "lane", "seq", "seen", "last_at", "detail")
+    _print(rows, columns, output)
+
+
+@letters_app.command("show")
+def letters_show(
+    number: Annotated[int, typer.Argument(help="Its dead_letter_id.")],
+    save: Annotated[
+        Path | None, typer.Option(help="Write the message as it came to this file.")
+    ] = None,
+    database: Database = None,
+    config: ConfigFile = None,
+    output: Shown = Output.TABLE,
+) -> None:
+    """One dead letter whole."""
+    from dataclasses import fields
+
+    from cloud import dead_letters
+    from cloud.printing import shown
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "dead-letters") as connection:
+        found = dead_letters.letter(connection, number)
+    if found is None:
+        typer.echo(f"there is no dead letter {number}", err=True)
+        raise typer.Exit(_WRONG_INPUT)
+    row, data = found
+    if output is Output.JSON:
+        _print([row], (), output)
+    else:
+        for field in fields(row):
+            typer.echo(f"{field.name:15} {shown(getattr(row, field.name))}")
+    if save is not None:
+        save.write_bytes(data)
+
+
+@contextmanager
+def _connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
+    """A connection for one command. Trouble with the database is one line and code 2."""
+    from cloud.db import StoreTrouble, connect
+
+    try:
+        with connect(settings.dsn, application=f"threadline {what}") as connection:
+            yield connection
+    except StoreTrouble as trouble:
+        typer.echo(trouble.reason, err=True)
+        raise typer.Exit(_WRONG_INPUT) from trouble
+
+
+def _print(rows: Sequence[Any], columns: Sequence[str], output: Output) -> None:
+    from cloud.printing import json_of, table_of
+
+    if output is Output.JSON:
+        typer.echo(json_of(rows))
+    else:
+        table_of(rows, columns)
+
+
+def _settings(config: Path | None, **options: Any) -> "CloudSettings":
+    from cloud.settings import read_settings
+
+    return read_settings(options, os.environ, config)

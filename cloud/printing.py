@@ -1,0 +1,41 @@
+"""How commands print what they found: a table for people, JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def table_of(rows: Sequence[Any], columns: Sequence[str]) -> None:
+    """`rows` are dataclasses; the columns named, one line each."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(shown(getattr(row, column)) for column in columns))
+    Console(markup=False, highlight=False).print(table)
+
+
+def json_of(rows: Sequence[Any]) -> str:
+    """All fields of all rows."""
+    found = [{one.name: plain(getattr(row, one.name)) for one in fields(row)} for row in rows]
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def shown(value: Any) -> str:
+    """What a cell of a table shows; control characters never reach the terminal."""
+    if value is None:
+        return ""
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(plain(value))
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
