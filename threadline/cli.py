@@ -28,6 +28,7 @@ class Entry:
 ENTRIES: dict[str, Entry] = {
     "edge": Entry("edge.cli:app", "edge", "The agent on the plant floor."),
     "cloud": Entry("cloud.cli:app", "cloud", "Frames into the database, stories out of it."),
+    "trace": Entry("cloud.ask.cli:trace_app", "cloud", "One item's whole story, by any name."),
     "simulators": Entry("simulators.cli:app", "simulators", "A simulated plant with a journal."),
 }
 
