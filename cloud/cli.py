@@ -24,6 +24,8 @@ agents_app = typer.Typer(help="The agents that may send.", no_args_is_help=True)
 letters_app = typer.Typer(help="What could not be taken.", no_args_is_help=True)
 app.add_typer(agents_app, name="agents")
 app.add_typer(letters_app, name="dead-letters")
+tokens_app = typer.Typer(help="Who may ask the API.", no_args_is_help=True)
+app.add_typer(tokens_app, name="token")
 
 
 class Output(StrEnum):
@@ -216,6 +218,78 @@ def letters_show(
             typer.echo(f"{field.name:15} {shown(getattr(row, field.name))}")
     if save is not None:
         save.write_bytes(data)
+
+
+@app.command()
+def api(
+    database: Database = None,
+    config: ConfigFile = None,
+    api_host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    api_port: Annotated[int | None, typer.Option("--port", help="Its port; 0: any.")] = None,
+) -> None:
+    """Answer the trace API, and show its page, until told to stop."""
+    from cloud.api.serving import serve
+
+    settings = _settings(config, database=database, api_host=api_host, api_port=api_port)
+    serve(settings)
+
+
+@tokens_app.command("create")
+def token_create(
+    name: Annotated[str, typer.Argument(help="Who holds it: a person or a program.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, write (may be given again).")
+    ] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="Only these sites (may be given again).")
+    ] = None,
+    expires: Annotated[str, typer.Option(help="How long it works: 90d, 12h, or off.")] = "365d",
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a token. It is shown this once and stored as a hash."""
+    from cloud import tokens
+    from cloud.settings import read_duration
+
+    scopes = tokens.read_scopes(scope or [])
+    lifetime = read_duration("--expires", expires)
+    settings = _settings(config, database=database)
+    with _connected(settings, "token") as connection:
+        secret = tokens.create_token(connection, name, scopes, sites=site, lifetime=lifetime)
+    if secret is None:
+        typer.echo(f"{name} has a token that works; revoke it first or choose a name", err=True)
+        raise typer.Exit(_NO)
+    typer.echo(secret)
+
+
+@tokens_app.command("list")
+def token_list(
+    database: Database = None, config: ConfigFile = None, output: Shown = Output.TABLE
+) -> None:
+    """Who may ask what, where and until when; never the tokens themselves."""
+    from cloud import tokens
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "token") as connection:
+        rows = tokens.list_tokens(connection)
+    _print(rows, ("name", "scopes", "sites", "made_at", "expires_at", "revoked_at"), output)
+
+
+@tokens_app.command("revoke")
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Whose token.")],
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """End a token; the next request with it is refused."""
+    from cloud import tokens
+
+    settings = _settings(config, database=database)
+    with _connected(settings, "token") as connection:
+        done = tokens.revoke_token(connection, name)
+    typer.echo(f"{name} may ask no more" if done else f"{name} has no token", err=not done)
+    if not done:
+        raise typer.Exit(_NO)
 
 
 @contextmanager

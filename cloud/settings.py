@@ -71,6 +71,15 @@ class CloudSettings(BaseModel):
         return Policy(self.compress_after, self.keep_samples)
 
 
+def read_duration(where: str, text: str) -> timedelta | None:
+    """Of an option: `90d`, `12h`, `30min`, `10s`; None for `off`. ConfigError: none of these."""
+    try:
+        found: timedelta | None = _duration(text)
+    except ValueError as error:
+        raise ConfigError([Problem(where, text, str(error), "Write it like 90d.")]) from error
+    return found
+
+
 def read_settings(
     overrides: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None
 ) -> CloudSettings:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from cloud.db import AsyncConnection, Connection
+from protocols.errors import ConfigError, Problem
 
 PREFIX: Final = "tl_"  # recognised by secret scanners and by people
 TOKEN_BYTES: Final = 32
@@ -44,6 +45,21 @@ class TokenRow:
     made_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+def read_scopes(words: Sequence[str]) -> list[Scope]:
+    """ConfigError: a word is no scope, or there is none."""
+    known = " and ".join(Scope)
+    problems = [
+        Problem("--scope", word, "is no scope", f"There are {known}.")
+        for word in words
+        if word not in set(Scope)
+    ]
+    if not words:
+        problems = [Problem("--scope", "", "is not given", f"Name one or both of {known}.")]
+    if problems:
+        raise ConfigError(problems)
+    return [Scope(word) for word in words]
 
 
 def create_token(

@@ -34,7 +34,7 @@ def trace(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = False,
     zone: Annotated[str | None, typer.Option(help="IANA zone of the times shown.")] = None,
     output: Annotated[Output, typer.Option(help="Tree or JSON.")] = Output.TREE,
-    api: ApiOption = "http://127.0.0.1:8400",
+    api: ApiOption = "http://127.0.0.1:8080",
     token: TokenOption = "",
 ) -> None:
     """Tell one item's story: passes, values, curves, components, parents, how far complete."""

@@ -52,7 +52,7 @@ def open_api(url: str, token: str) -> Iterator[Api]:
         headers = {"Authorization": f"Bearer {token}"}
         client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
     except (httpx.InvalidURL, UnicodeError) as error:
-        remedy = "Give the API's address, like http://127.0.0.1:8400."
+        remedy = "Give the API's address, like http://127.0.0.1:8080."
         raise ConfigError([Problem("--api", url, str(error), remedy)]) from error
     with client:
         yield Api(client)
