@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from cloud.api import problems
 from cloud.api.access import State
-from cloud.api.routes import agents, items, samples
+from cloud.api.routes import agents, items, overview, samples
 from cloud.db import make_pool
 
 CONNECTIONS: Final = 8
@@ -50,6 +50,6 @@ def make_app(
         swagger_ui_parameters={"docExpansion": "list", "persistAuthorization": True},
     )
     problems.install(app)
-    for module in (items, agents, samples):
+    for module in (items, overview, agents, samples):
         app.include_router(module.router)
     return app
