@@ -25,9 +25,10 @@ from edge.clock import SystemClock
 from edge.compile import DevicePlan
 from edge.config import EdgeConfig
 from edge.cut import Outbox
+from edge.draining import Drained, Waiting, drain
 from edge.metrics import MetricsServer
 from edge.mqtt import BrokerAddress, MqttBroker
-from edge.outbox import Chance, OutboxSettings, open_outbox
+from edge.outbox import Chance, OutboxSettings, SpoolOutbox, open_outbox
 from edge.pipeline import Parts, Pipeline
 from edge.poller import Group, Poller, ReadSet, Role, Surroundings
 from edge.requests import Desk
@@ -74,7 +75,21 @@ async def run_agent(checked: Checked, outside: Outside | None = None) -> None:
     await agent.run()
 
 
-def open_spool(checked: Checked, outside: Outside) -> Outbox:
+async def drain_spool(
+    checked: Checked,
+    timeout_s: float,
+    say: Callable[[Waiting], None],
+    outside: Outside | None = None,
+) -> Drained:
+    """Send what waits, without any device. ConfigError: an agent runs, or the spool is unusable."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, told.set)
+    return await drain(open_spool(checked, outside or system()), timeout_s, told, say)
+
+
+def open_spool(checked: Checked, outside: Outside) -> SpoolOutbox:
     """ConfigError: it cannot be used."""
     config = checked.config
     limits = Limits(

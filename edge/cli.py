@@ -2,16 +2,18 @@
 
 import json
 import os
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protocols.errors import ConfigError, Disconnected
+from protocols.errors import ConfigError, Disconnected, Problem
 
 if TYPE_CHECKING:
     from edge.check import Checked
+    from edge.draining import Waiting
 
 app = typer.Typer(
     name="edge",
@@ -73,7 +75,6 @@ def read_once_and_show(
 ) -> None:
     """Read each group once and print what came. Publishes nothing. Exit 1: a row is bad."""
     import asyncio
-    from dataclasses import asdict
 
     from edge.clock import SystemClock
     from edge.tables import print_readings
@@ -114,6 +115,37 @@ def status(
 
 
 @app.command()
+def drain(
+    agent_file: AgentFile,
+    timeout: Annotated[str, typer.Option(help="How long to try, like 30s or 10m.")] = "1m",
+    overrides: Overrides = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Send what waits in the spool of an agent that is stopped, without touching any device.
+
+    Before a box is switched off or taken away. Exit 1: something is left; it stays in the spool.
+    """
+    import asyncio
+
+    from edge.agent import drain_spool
+
+    time_s = _duration_s(timeout)
+    checked = _check(agent_file, overrides, output)
+    drained = asyncio.run(drain_spool(checked, time_s, lambda now: _say_waiting(now, output)))
+    if output is Output.JSON:
+        typer.echo(json.dumps(asdict(drained), indent=2))
+    else:
+        rejected = f", {drained.rejected} rejected (quarantined)" if drained.rejected else ""
+        typer.echo(
+            f"{drained.before.frames} frames waited: {drained.stored} stored{rejected},"
+            f" {drained.left.frames} left ({drained.left.rows} rows)"
+        )
+    if drained.left.frames:
+        typer.echo(f"not all was sent; the uplink: {drained.left.uplink}", err=True)
+        raise typer.Exit(_NO)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of an agent's file, for editors."""
     from edge.told import schema_text
@@ -132,6 +164,20 @@ def _check(agent_file: Path, overrides: list[str] | None, output: Output) -> "Ch
             typer.echo(json.dumps(problems_as_json(error.problems), indent=2))
             raise typer.Exit(_WRONG_INPUT) from error
         raise
+
+
+def _duration_s(text: str) -> float:
+    from rules.durations import parse_duration
+
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise ConfigError([Problem("--timeout", text, str(error), "Write it like 30s.")]) from error
+
+
+def _say_waiting(now: "Waiting", output: Output) -> None:
+    if output is Output.TABLE:
+        typer.echo(f"{now.frames} frames ({now.rows} rows) wait; the uplink: {now.uplink}")
 
 
 def _socket(agent_file: Path | None, socket: Path | None) -> Path:

@@ -101,6 +101,15 @@ class SpoolOutbox:
     def epoch(self) -> int:
         return self._writer.standing.epoch
 
+    @property
+    def holdings(self) -> Sequence[Holding]:
+        return self._writer.standing.holdings
+
+    async def emptied(self) -> None:
+        """Return once no entry waits: each is stored, in quarantine, or named in a notice."""
+        while any(held.waiting_frames for held in self.holdings):
+            await self._source.changed()
+
     def put(self, cut: Cut) -> Handover:
         handover = self._writer.put(self._with_alarms(cut))
         self._alarms.clear()
@@ -156,7 +165,8 @@ class SpoolOutbox:
                 while self._uplink.connected and not self._uplink.idle:
                     await self._source.changed()
         except TimeoutError:
-            return  # the spool keeps it for the next start
+            pass  # the spool keeps it for the next start
+        self._uplink.say(self._hello())  # how the spool is left
 
     async def _tidy(self) -> None:
         while True:
