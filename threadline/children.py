@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -22,6 +23,7 @@ import psutil
 
 GRACE_S = 15.0  # PostgreSQL writes a checkpoint when it stops; on a slow disk that takes seconds
 RECHECK_S = 0.02
+LOCK = "lock"
 
 
 class StackError(Exception):
@@ -78,10 +80,12 @@ class Children:
         self._running: list[Child] = []
         self._logged: set[str] = set()
         self._lock: int | None = None
+        self._is_ours = False
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = take_lock(self.directory / "lock")
+        self._is_ours = self._record.exists() or not any(self.directory.iterdir())
+        self._lock = take_lock(self.directory / LOCK)
         self._reclaim()
         return self
 
@@ -96,6 +100,20 @@ class Children:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def wipe(self) -> None:
+        """Remove what earlier runs left. StackError: the directory was not ours before."""
+        if not self._is_ours:
+            raise StackError(
+                f"{self.directory} holds files that we did not make; choose another directory"
+            )
+        for path in self.directory.iterdir():
+            if path in (self._record, self.directory / LOCK):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def start(
         self,

@@ -29,6 +29,7 @@ ENTRIES: dict[str, Entry] = {
     "edge": Entry("edge.cli:app", "edge", "The agent on the plant floor."),
     "cloud": Entry("cloud.cli:app", "cloud", "Frames into the database, stories out of it."),
     "trace": Entry("cloud.ask.cli:trace_app", "cloud", "One item's whole story, by any name."),
+    "demo": Entry("threadline.demo.cli:app", "demo", "A whole line here, from plant to trace."),
     "simulators": Entry("simulators.cli:app", "simulators", "A simulated plant with a journal."),
 }
 

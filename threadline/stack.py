@@ -27,7 +27,19 @@ class Stack:
 def open_stack(directory: Path, settings: BrokerSettings | None = None) -> Iterator[Stack]:
     """Clear what a killed run left in the directory, start both servers, end all in the end."""
     with Children(directory) as children:
-        stack = Stack(children, Postgres(children), pick_broker(children, settings))
-        stack.postgres.start()
-        stack.broker.start()
-        yield stack
+        yield _started(children, settings)
+
+
+@contextmanager
+def open_fresh_stack(directory: Path, settings: BrokerSettings | None = None) -> Iterator[Stack]:
+    """The same in a directory that holds nothing of an earlier run any more."""
+    with Children(directory) as children:
+        children.wipe()
+        yield _started(children, settings)
+
+
+def _started(children: Children, settings: BrokerSettings | None) -> Stack:
+    stack = Stack(children, Postgres(children), pick_broker(children, settings))
+    stack.postgres.start()
+    stack.broker.start()
+    return stack

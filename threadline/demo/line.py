@@ -1,0 +1,206 @@
+"""The processes of the demo's line: started in order, each waited for by name, ended together.
+
+Rule 1: every wait is for a condition, has a bound, and names the log of who did not come up.
+Rule 2: nothing of an earlier run is used: whoever looks at the result knows where it is from.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from edge.status import ask_status
+from protocols.errors import Disconnected
+from threadline.children import Child, Children, StackError, wait_until
+from threadline.demo.files import Places, agent_file_text, example_file, plant_file
+from threadline.demo.signals import Leaving
+from threadline.ports import HOST, free_port
+from threadline.stack import Stack, open_fresh_stack
+
+AGENT: Final = "plant1.line1"
+SCOPE: Final = "L1/**"
+UP_S: Final = 60.0  # a slow machine compiles every module at the first start
+COMMAND_S: Final = 120.0
+PROBE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The line, up. `processes`: by the name that people see."""
+
+    children: Children
+    processes: Mapping[str, Child]
+    agent_file: Path
+    socket: Path
+    api_url: str
+    token: str
+
+    @property
+    def agent(self) -> Child:
+        return self.processes["agent"]
+
+    def look(self) -> None:
+        """StackError: one of the processes has ended."""
+        for name, child in self.processes.items():
+            if child.exit_code is not None:
+                raise StackError(
+                    f"{name} ended with code {child.exit_code}; its log is {child.log}:\n"
+                    f"{child.last_lines()}"
+                )
+
+
+@contextmanager
+def open_line(directory: Path, leaving: Leaving, say: Callable[[str], None]) -> Iterator[Line]:
+    """The whole line in this directory, whose earlier content goes.
+
+    Raises:
+        Left: somebody wanted to go before all was up.
+        StackError: something does not come up.
+    """
+    with open_fresh_stack(directory) as stack:
+        yield _Starting(stack, leaving, say).line()
+
+
+class _Starting:
+    """Starts one after the other; gives up as soon as somebody wants to leave."""
+
+    def __init__(self, stack: Stack, leaving: Leaving, say: Callable[[str], None]) -> None:
+        self._stack = stack
+        self._leaving = leaving
+        self._say = say
+        self._directory = stack.children.directory
+        self._env = {
+            "THREADLINE_CLOUD_DATABASE": stack.postgres.create_database("trace"),
+            "THREADLINE_CLOUD_MQTT_HOST": stack.broker.host,
+            "THREADLINE_CLOUD_MQTT_PORT": str(stack.broker.port),
+        }
+        self._processes: dict[str, Child] = {
+            "postgres": stack.postgres.child,
+            "broker": stack.broker.child,
+        }
+
+    def line(self) -> Line:
+        self._say(f"PostgreSQL and {self._stack.broker.name} are up")
+        ports = self._plant()
+        token = self._database()
+        api_url = self._cloud()
+        agent_file, socket = self._agent(ports)
+        return Line(self._stack.children, self._processes, agent_file, socket, api_url, token)
+
+    def _plant(self) -> Mapping[str, Mapping[str, Any]]:
+        ports = self._directory / "ports.json"
+        control = self._directory / "plant.sock"
+        journal = self._directory / "journal.jsonl"
+        words = ["simulators", "run", str(plant_file()), "--ports-file", str(ports)]
+        words += ["--journal", str(journal), "--control", str(control)]
+        plant = self._start("plant", words)
+        self._wait(plant, "listening on all its ports", ports.exists)
+        found: dict[str, dict[str, Any]] = json.loads(ports.read_text())
+        self._say(f"the simulated plant runs: {len(found)} devices, its own journal {journal}")
+        return found
+
+    def _database(self) -> str:
+        """The token of a reader."""
+        self._run("cloud", "migrate")
+        self._run("cloud", "agents", "add", AGENT, "--scope", SCOPE)
+        made = self._run("cloud", "token", "create", "demo", "--scope", "read")
+        self._say("the database has its tables, the agent is known")
+        return made.split()[-1]
+
+    def _cloud(self) -> str:
+        """Ingest and API; the API's address."""
+        probes, api = free_port(), free_port()
+        ingest = self._start("ingest", ["cloud", "ingest", "--metrics-port", str(probes)])
+        served = self._start("api", ["cloud", "api", "--host", HOST, "--port", str(api)])
+        health = f"http://{HOST}:{probes}/health"
+        self._wait(ingest, f"healthy by {health}", lambda: _answers(health))
+        self._wait(
+            served, f"answering on port {api}", lambda: _answers(f"{url_of(api)}/openapi.json")
+        )
+        self._say(f"ingest and the trace API are up: {url_of(api)}/docs")
+        return url_of(api)
+
+    def _agent(self, ports: Mapping[str, Mapping[str, Any]]) -> tuple[Path, Path]:
+        agent_file, socket = self._directory / "agent.yaml", self._directory / "agent.sock"
+        broker = f"mqtt://{self._stack.broker.host}:{self._stack.broker.port}"
+        places = Places(ports, broker, self._directory / "spool", socket)
+        agent_file.write_text(agent_file_text(example_file().read_text("utf-8"), places), "utf-8")
+        agent = self._start("agent", ["edge", "run", str(agent_file)])
+        self._wait(agent, "answering on its socket", lambda: _tells(socket))
+        self._say(f"the agent polls; its file is {agent_file}")
+        return agent_file, socket
+
+    def _start(self, name: str, words: Sequence[str]) -> Child:
+        self._leaving.look()
+        child = self._stack.children.start(name, threadline(*words), env=self._env)
+        self._processes[name] = child
+        return child
+
+    def _wait(self, child: Child, what: str, ready: Callable[[], bool]) -> None:
+        def is_ready() -> bool:
+            self._leaving.look()
+            return ready()
+
+        wait_until(is_ready, child, what, UP_S)
+
+    def _run(self, *words: str) -> str:
+        self._leaving.look()
+        done = run(words, self._env, COMMAND_S)
+        if done.returncode != 0:
+            raise StackError(
+                f"threadline {' '.join(words)}: code {done.returncode}:\n{done.stderr}"
+            )
+        return done.stdout
+
+
+def run(
+    words: Sequence[str], env: Mapping[str, str], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """One of our own commands to its end. StackError: it takes too long."""
+    try:
+        return subprocess.run(
+            threadline(*words),
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **env},
+            timeout=timeout_s,
+            start_new_session=True,  # a Ctrl-C is the demo's to answer
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StackError(
+            f"threadline {' '.join(words)} has not ended after {timeout_s:g} s"
+        ) from error
+
+
+def threadline(*words: str) -> list[str]:
+    """Our own command, of this very installation."""
+    return [sys.executable, "-m", "threadline", *words]
+
+
+def url_of(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=PROBE_S) as answer:  # noqa: S310 - our own address, http
+            return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's own number
+    except (URLError, OSError):
+        return False
+
+
+def _tells(socket: Path) -> bool:
+    try:
+        ask_status(socket, PROBE_S)
+    except Disconnected:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""The demo from the first process to the last line: start, show, drain, tell, prove, end."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from cloud.ask.client import open_api
+from threadline.demo.ending import end_and_prove
+from threadline.demo.figures import Told, figures, newest_finished
+from threadline.demo.line import AGENT, Line, open_line
+from threadline.demo.show import Screen, open_screen
+from threadline.demo.signals import Leaving, Left, leaving_by_signal
+from threadline.demo.story import story_lines
+from threadline.demo.view import Scene
+from threadline.demo.watching import Watch
+
+ROUND_S: Final = 1.0
+RATE_OVER: Final = 6  # rounds
+
+
+def run_demo(directory: Path, seconds: float | None) -> bool:
+    """False: something is missing or doubled. StackError: a part of the line failed."""
+    console = Console(highlight=False)
+    began_s = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[{time.monotonic() - began_s:5.1f} s] {text}", markup=False, soft_wrap=True)
+
+    def tell(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    with leaving_by_signal() as leaving:
+        try:
+            with open_line(directory, leaving, say) as line:
+                finished = _show(line, console, leaving, seconds)
+                return end_and_prove(line, finished, leaving, say, tell)
+        except Left:
+            say("ended, as asked; everything is stopped")
+            return True
+
+
+def _show(line: Line, console: Console, leaving: Leaving, seconds: float | None) -> str | None:
+    """Until the time is over; the name of the unit that was finished last."""
+    now = datetime.now(UTC)  # noqa: TID251 - the demo is where time comes in
+    with open_api(line.api_url, line.token) as api, open_screen(console) as screen:
+        return _Showing(line, Watch(line, api, now), screen).until(leaving, seconds)
+
+
+class _Showing:
+    """Rounds of questions, their figures, and the story of whoever was finished last."""
+
+    def __init__(self, line: Line, watch: Watch, screen: Screen) -> None:
+        self._line = line
+        self._watch = watch
+        self._screen = screen
+        self._rounds: deque[Told] = deque(maxlen=RATE_OVER)
+        self._finished: str | None = None
+        self._story: Sequence[Text] = ()
+
+    def until(self, leaving: Leaving, seconds: float | None) -> str | None:
+        began_s = time.monotonic()
+        while seconds is None or time.monotonic() - began_s < seconds:
+            told = self._watch.round()
+            self._rounds.append(told)
+            self._follow(told)
+            shown = figures(began_s, self._rounds[0], told)
+            self._screen.show(Scene(AGENT, self._line.api_url, shown, self._story))
+            leaving.rest(ROUND_S)
+        return self._finished
+
+    def _follow(self, told: Told) -> None:
+        name = newest_finished(told.stations or ())
+        if name is None or name == self._finished:
+            return
+        story = self._watch.story(name)
+        if story is not None:
+            self._finished, self._story = name, story_lines(story)

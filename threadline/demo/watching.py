@@ -1,0 +1,88 @@
+"""Asks the running line how it is: the agent by its socket, the cloud by its API."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import psutil
+
+from cloud.ask.client import Api, NotFound
+from cloud.story import Story
+from edge.status import AgentStatus, ask_status
+from protocols.errors import ConfigError, Disconnected
+from threadline.children import Child
+from threadline.demo.figures import Told
+from threadline.demo.line import AGENT, Line
+
+ASK_S: Final = 2.0
+T = TypeVar("T")
+
+
+class Watch:
+    """One round of questions at a time. Who is silent is named and keeps nobody else from it."""
+
+    def __init__(self, line: Line, api: Api, since: datetime) -> None:
+        self._line = line
+        self._api = api
+        self._since = since
+
+    def round(self) -> Told:
+        """StackError: a process of the line has ended."""
+        self._line.look()
+        why: list[str] = []
+        return Told(
+            at_s=time.monotonic(),
+            agent=_asked(self._agent, why),
+            overview=_asked(self._overview, why),
+            stations=_asked(self._stations, why),
+            cpu_s={name: cpu_s(child) for name, child in self._line.processes.items()},
+            why=tuple(dict.fromkeys(why)),
+        )
+
+    def story(self, name: str) -> Story | None:
+        """None: nobody tells it now, or the name is not one item's."""
+        return _asked(lambda: self._story(name), [])
+
+    def _agent(self) -> AgentStatus:
+        return ask_status(self._line.socket, ASK_S)
+
+    def _overview(self) -> dict[str, Any] | None:
+        agents = self._api.read("/overview")["agents"]
+        return next((one for one in agents if one["name"] == AGENT), None)
+
+    def _stations(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._api.read("/stations", {"from": self._since.isoformat()})
+        return found
+
+    def _story(self, name: str) -> Story | None:
+        item = self._api.read("/items", {"name": name})["item"]
+        if item is None:
+            return None
+        return Story.model_validate(self._api.read(f"/items/{item['id']}/story"))
+
+
+def _asked(ask: Callable[[], T], why: list[str]) -> T | None:
+    try:
+        return ask()
+    except (Disconnected, ConfigError, NotFound) as error:
+        why.append(str(error))
+        return None
+
+
+def cpu_s(child: Child) -> float:
+    """Processor time of a child and of those it has started and that still run."""
+    try:
+        process = psutil.Process(child.pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    return sum(map(_own_cpu_s, family))
+
+
+def _own_cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
