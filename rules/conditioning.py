@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from protocols.errors import Rejected
 from protocols.samples import Column, DataType, SampleBatch, Tag, ValueClass
+from rules.dictionaries import PerDictionary
 from rules.durations import Duration, to_us
 from rules.ports import Staged
 
@@ -30,7 +31,6 @@ _REVISION: Final = b'{"conditioning":1}'
 _PASS: Final = -1  # slot of a tag that is always let through
 _OFF: Final = -2  # slot of a tag that never is
 _NEVER_US: Final = np.iinfo(np.int64).max
-_DICTIONARIES_MAX: Final = 256  # remembered mappings; the poller has one dictionary per group
 _NUMERIC: Final = (ValueClass.F64, ValueClass.I64, ValueClass.U64)
 _SCALAR: Final = (*_NUMERIC, ValueClass.BOOL)
 _TYPES: Final = {code: at for at, code in enumerate(DataType)}
@@ -88,7 +88,7 @@ class Conditioner:
     def __init__(self, reports: Mapping[str, Report]) -> None:
         self._reports = dict(reports)
         self._slots: dict[str, int] = {}
-        self._dictionaries: dict[int, tuple[tuple[Tag, ...], Column, Column]] = {}
+        self._dictionaries = PerDictionary(self._learn)
         self._rules = _Rules(0)
         self._last = _Last(0)
 
@@ -116,18 +116,12 @@ class Conditioner:
 
     def _placed(self, batch: SampleBatch) -> tuple[Column, Column]:
         """Slot and type number of each row."""
-        known = self._dictionaries.get(id(batch.tags))
-        if known is None or known[0] is not batch.tags:
-            known = self._learn(batch.tags)
-        return known[1][batch.tag], known[2][batch.tag]
+        slots, types = self._dictionaries.of(batch.tags)
+        return slots[batch.tag], types[batch.tag]
 
-    def _learn(self, tags: tuple[Tag, ...]) -> tuple[tuple[Tag, ...], Column, Column]:
-        if len(self._dictionaries) >= _DICTIONARIES_MAX:
-            self._dictionaries.clear()
+    def _learn(self, tags: tuple[Tag, ...]) -> tuple[Column, Column]:
         slots = np.array([self._slot(tag.path) for tag in tags], np.int64)
-        known = (tags, slots, np.array([_TYPES[tag.type] for tag in tags], np.uint8))
-        self._dictionaries[id(tags)] = known
-        return known
+        return slots, np.array([_TYPES[tag.type] for tag in tags], np.uint8)
 
     def _slot(self, path: str) -> int:
         report = self._reports.get(path) or self._reports.get(path.partition("[")[0])

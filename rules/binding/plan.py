@@ -37,7 +37,7 @@ class Source:
 
     `read`: it comes with a read on request, not with polling. `with_end`: polled by the group that
     tells the end of the cycle. `wait_us`: how long a row of it may take to come; 0: it says nothing
-    while it does not change.
+    while it does not change. `silence_us`: a longer time without a row is a silence.
     """
 
     path: str
@@ -47,6 +47,7 @@ class Source:
     read: bool = False
     with_end: bool = False
     wait_us: int = 0
+    silence_us: int = 0
 
     @property
     def label(self) -> str:

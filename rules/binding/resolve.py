@@ -194,9 +194,14 @@ def polled_source(found: Found, end: Found | None = None) -> Source:
         end.facts.device,
         end.facts.group,
     )
-    wait_us = 0 if slow else 3 * (facts.interval_us or 0) + 1_000_000
+    silence_us = 3 * (facts.interval_us or 0) + 1_000_000 if cyclic else 0
     return Source(
-        found.path, found.type, facts.device, None, read=False, with_end=with_end, wait_us=wait_us
+        found.path,
+        found.type,
+        facts.device,
+        with_end=with_end,
+        wait_us=0 if slow else silence_us,
+        silence_us=silence_us,
     )
 
 

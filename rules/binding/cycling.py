@@ -1,0 +1,156 @@
+"""What a nest without a hand-shake remembers: levels, its cycle, and those that just ended."""
+
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from protocols.events import EndedBy
+from rules.binding.aggregates import AGGREGATED, Aggregate, begin, extend
+from rules.binding.counting import Count
+from rules.binding.plan import EdgePlan, NestPlan, Source, ValuePlan
+from rules.binding.readers import NameKey
+from rules.binding.rows import Past, Reading
+from rules.binding.texts import TextState
+
+CHANGES_MAX: Final = 64
+
+
+@dataclass(slots=True)
+class Change:
+    """A tag changed after `since_us` and not after `at_us`.
+
+    `across_silence`: so long after that what lies between is not surely of one cycle.
+    """
+
+    at_us: int
+    since_us: int
+    value: int = 0
+    across_silence: bool = False
+
+
+@dataclass(slots=True)
+class Level:
+    """The newest row of a tag, and its newest usable value."""
+
+    at_us: int | None = None
+    good_us: int | None = None
+    value: int | None = None
+
+
+@dataclass(slots=True)
+class Open:
+    """A running cycle. `started_us` None: its start was not seen. `raw`: the counter in it."""
+
+    begun_us: int
+    started_us: int | None
+    error_us: int = 0
+    before_raw: int | None = None
+    raw: int | None = None
+    count: Count | None = None
+    restarted: bool = False
+    opened: bool = False
+    aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    awaited: dict[str, int] = field(default_factory=dict)
+    triggered: dict[str, Reading] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Closing:
+    """A cycle that ended, until everything that belongs to it has come."""
+
+    cycle: Open
+    ended_us: int
+    ended_by: EndedBy
+    error_us: int = 0
+    across_silence: bool = False
+
+
+@dataclass(slots=True)
+class Unnamed:
+    """The last pass had no good name; a read up to `until_us` may still give it one."""
+
+    pass_id: UUID
+    ended_us: int
+    until_us: int
+
+
+@dataclass(slots=True)
+class EdgesState:
+    last: Count | None = None
+    forked: bool = False
+    last_end_us: int | None = None
+    swallow_end: bool = False
+    levels: dict[str, Level] = field(default_factory=dict)
+    starts: list[Change] = field(default_factory=list)
+    ends: list[Change] = field(default_factory=list)
+    counts: list[Change] = field(default_factory=list)
+    triggers: dict[str, list[Change]] = field(default_factory=dict)
+    open: Open | None = None
+    closings: list[Closing] = field(default_factory=list)
+    texts: dict[str, TextState] = field(default_factory=dict)
+    name: NameKey | None = None
+    unnamed: Unnamed | None = None
+    raised: list[str] = field(default_factory=list)
+
+
+def take_level(state: EdgesState, source: Source, row: Reading) -> Change | None:
+    """A row of a watched tag; the change that it shows."""
+    path, silence_us = source.path, source.silence_us
+    level = state.levels.setdefault(path, Level())
+    level.at_us = row.time_us
+    if not row.usable:
+        return None
+    value = int(row.value)
+    change = None
+    if level.good_us is not None and value != level.value:
+        silent = bool(silence_us) and row.time_us - level.good_us > silence_us
+        change = Change(row.time_us, level.good_us, value, silent)
+    level.value, level.good_us = value, row.time_us
+    return change
+
+
+def queue(changes: list[Change], change: Change) -> None:
+    """Bounded: nobody decides anything from the 65th change that still waits."""
+    changes.append(change)
+    del changes[:-CHANGES_MAX]
+
+
+def becomes(edge: EdgePlan, path: str, change: Change) -> bool:
+    return edge.source.path == path and bool(change.value) == edge.to
+
+
+def begin_values(open_: Open, plan: NestPlan, pasts: dict[str, Past]) -> None:
+    for value in plan.values:
+        if value.source is None or value.source.read:
+            continue
+        if value.how in AGGREGATED:
+            past = pasts.setdefault(value.source.path, Past())
+            open_.aggregates[value.label] = begin(open_.begun_us, past, value.source.silence_us)
+        if value.how == "at_start" and open_.started_us is not None:
+            open_.awaited[value.label] = open_.begun_us
+
+
+def extend_values(open_: Open, plan: NestPlan, pasts: dict[str, Past], until_us: int) -> None:
+    """Take the rows up to a time into the cycle's values."""
+    for value in plan.values:
+        if value.source is None or value.source.read:
+            continue
+        past = pasts.get(value.source.path, Past())
+        if value.label in open_.aggregates:
+            extend(open_.aggregates[value.label], past, until_us, value.source.silence_us)
+        awaited_us = open_.awaited.get(value.label)
+        row = None if awaited_us is None else past.after(awaited_us)
+        if row is not None:
+            open_.triggered[value.label] = row
+            del open_.awaited[value.label]
+
+
+def triggered_values(plan: NestPlan) -> list[ValuePlan]:
+    return [value for value in plan.values if value.trigger is not None]
+
+
+def break_values(open_: Open) -> None:
+    """Rows of the cycle were not read: what was taken over time is incomplete."""
+    open_.restarted = True
+    for aggregate in open_.aggregates.values():
+        aggregate.broken = True
