@@ -16,11 +16,12 @@ from typing import Any, Final
 from edge.compile import AgentPlan, compile_agent
 from edge.config import EdgeConfig, UplinkConfig
 from edge.document import KeyPath, read_document
-from edge.findings import Finding, shape
+from edge.findings import Finding, follows, shape
 from edge.settings import Layered, lay_over
 from protocols.errors import ConfigError, Problem
 
 PORT_MAX: Final = 65_535
+_PORTS: Final = f"Write a port from 1 to {PORT_MAX}."
 SOCKET_BYTES_MAX: Final = 107  # of a Unix socket's path on Linux (sun_path less its end)
 
 
@@ -47,7 +48,7 @@ def check(
     config = at_folder(shaped.config, file.parent)
     compiling = compile_agent(config, shaped.stations, _paths(document.data))
     deeper = [*_surroundings(config, given), *compiling.findings]
-    findings += [each for each in deeper if not _follows(each, shaped.findings)]
+    findings += [each for each in deeper if not follows(each, shaped.findings)]
     if findings or document.problems or compiling.plan is None:
         raise ConfigError([*document.problems, *_problems(document, findings)])
     notes = _problems(document, [*_notes(config), *compiling.notes])
@@ -92,12 +93,6 @@ def _problems(document: Layered, findings: Iterable[Finding]) -> list[Problem]:
         for found in findings
     )
     return [problem for _, problem in sorted(placed, key=lambda each: each[0])]
-
-
-def _follows(finding: Finding, earlier: Iterable[Finding]) -> bool:
-    """It is only there because what stood at or below it was faulty and was taken out."""
-    depth = len(finding.path)
-    return any(each.path[:depth] == finding.path for each in earlier)
 
 
 def _paths(data: Mapping[str, Any]) -> set[str]:
@@ -150,7 +145,7 @@ def _whole(uplink: UplinkConfig) -> Iterator[Finding]:
     if (uplink.password or uplink.password_env) and not uplink.username:
         yield Finding(("uplink",), "", "has a password without a user", "Add `username:`.")
     if not 1 <= uplink.port <= PORT_MAX:
-        yield Finding(("uplink", "url"), uplink.url, "has no such port", f"1 to {PORT_MAX}.")
+        yield Finding(("uplink", "url"), uplink.url, "has no such port", _PORTS)
 
 
 def _files(uplink: UplinkConfig) -> Iterator[Finding]:
@@ -206,7 +201,8 @@ def _password(uplink: UplinkConfig, environment: Mapping[str, str]) -> str | Non
 
 def _spool(path: Path) -> Iterator[Finding]:
     keys: KeyPath = ("spool", "path")
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    around = (path, *path.parents, *path.absolute().parents)
+    there = next(each for each in around if each.exists())
     if not there.is_dir():
         yield Finding(keys, str(path), f"cannot be a folder: {there} is a file", "Name a folder.")
     elif not os.access(there, os.W_OK | os.X_OK):

@@ -15,10 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     SecretStr,
     WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from protocols.driver import Mode
 from protocols.frames import AGENT_PATTERN
@@ -123,6 +126,13 @@ class TagConfig(Section):
     @classmethod
     def _address_alone(cls, value: Any) -> Any:
         return {"address": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        whole = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"type": "string", "minLength": 1, "title": "Address"}, whole]}
 
 
 class GroupConfig(Section):

@@ -13,6 +13,7 @@ from protocols.errors import ConfigError, Problem
 
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 _NODES_MAX: Final = 500_000  # a file of aliases of aliases would grow without end
+_DEPTH_MAX: Final = 64
 
 Key = str | int
 KeyPath = tuple[Key, ...]
@@ -102,8 +103,8 @@ def _walk(root: Node) -> Iterator[tuple[KeyPath, int, bool]]:
     while waiting:
         path, node = waiting.pop()
         visited += 1
-        if visited > _NODES_MAX:
-            raise YAMLError(f"more than {_NODES_MAX} values, aliases counted each time")
+        if visited > _NODES_MAX or len(path) > _DEPTH_MAX:
+            raise YAMLError("too many values, or too deep: aliases count each time")
         if isinstance(node, MappingNode):
             seen: set[str] = set()
             for key, value in node.value:

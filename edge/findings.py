@@ -55,14 +55,24 @@ def shape(data: Mapping[str, Any]) -> Shaped:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             paths = [_keys(each, rest) for each in errors]
-            for each, path in zip(errors, paths, strict=True):
-                found = _finding(each, _in_file(path, places))
-                findings.setdefault(found.path, found)  # a union says one mistake several times
+            found = [
+                _finding(each, _in_file(path, places))
+                for each, path in zip(errors, paths, strict=True)
+            ]
+            new = [each for each in found if not follows(each, findings.values())]
+            for each in new:
+                findings.setdefault(each.path, each)  # a union says one mistake several times
             _cut_out(paths, rest, places)
             continue
         kept = tuple(findings.values())
         return Shaped(config, kept, tuple(places))
     return Shaped(None, tuple(findings.values()))
+
+
+def follows(finding: Finding, earlier: Iterable[Finding]) -> bool:
+    """It is only there because what stood at or below it was faulty and was taken out."""
+    depth = len(finding.path)
+    return any(each.path[:depth] == finding.path for each in earlier)
 
 
 def shown(value: object) -> str:
@@ -80,10 +90,17 @@ def shown(value: object) -> str:
 
 
 def _finding(error: Any, loc: KeyPath) -> Finding:
+    if error["type"].startswith("union_tag"):
+        loc = (*loc, "protocol")
     last = str(loc[-1]) if loc else ""
-    value = "***" if last in _SECRET else shown(error.get("input"))
+    value = "***" if last in _SECRET else shown(_input(error))
     why, remedy = _said(error, last)
     return Finding(loc, "" if error["type"] == "missing" else value, why, remedy)
+
+
+def _input(error: Any) -> object:
+    """Of a union that no member fits, only the tag is of interest."""
+    return (error.get("ctx") or {}).get("tag", error.get("input"))
 
 
 def _said(error: Any, last: str) -> tuple[str, str]:
@@ -98,7 +115,7 @@ def _said(error: Any, last: str) -> tuple[str, str]:
     if kind == "string_pattern_mismatch":
         return "is not written as needed", _PATTERN_REMEDY.get(last, _NAME)
     message = _WHY[kind].format(**context) if kind in _WHY else str(error["msg"])
-    remedy = _REMEDY.get(kind, "Correct it.").format(key=last)
+    remedy = _REMEDY.get(kind, "Correct it.").format(key=last, **context)
     return message[0].lower() + message[1:], remedy
 
 
@@ -126,7 +143,7 @@ _CHOICES: Final = {
 }
 _WHY: Final = {
     "missing": "is missing",
-    "union_tag_not_found": "does not say which protocol",
+    "union_tag_not_found": "is missing",
     "greater_than": "is not above {gt}",
     "greater_than_equal": "is below {ge}",
     "less_than": "is not below {lt}",
@@ -151,6 +168,12 @@ _WHY: Final = {
 }
 _REMEDY: Final = {
     "missing": "Add `{key}:`.",
+    "greater_than": "Write more than {gt}.",
+    "greater_than_equal": "Write {ge} or more.",
+    "less_than": "Write less than {lt}.",
+    "less_than_equal": "Write {le} or less.",
+    "string_too_long": "Shorten it.",
+    "finite_number": "Write a number.",
     "union_tag_not_found": "Add `protocol:`.",
     "int_parsing": "Write a whole number.",
     "int_type": "Write a whole number.",
@@ -209,7 +232,7 @@ def _cut_out(paths: Iterable[KeyPath], data: dict[str, Any], places: list[int]) 
     for path in paths:
         at = path[1] if len(path) > 1 and path[0] == "stations" else None
         if isinstance(at, int) and not _is_plain_key(path[2:], data["stations"][at]):
-            stations.add(at)  # with a list in between, places behind it would move
+            stations.add(at)
         else:
             _remove(path, data)
     for at in sorted(stations, reverse=True):
@@ -217,17 +240,17 @@ def _cut_out(paths: Iterable[KeyPath], data: dict[str, Any], places: list[int]) 
 
 
 def _is_plain_key(path: KeyPath, station: Any) -> bool:
-    inside = bool(path) and not any(isinstance(key, int) for key in path)
-    return inside and _leads_to_something(path, station)
-
-
-def _leads_to_something(path: KeyPath, data: Any) -> bool:
-    here = data
+    """A key that can go and leave something behind in which no place moves."""
+    around: Any = None
+    here: Any = station
     for key in path:
-        if not isinstance(here, dict) or key not in here:
+        around = here
+        if isinstance(here, list) is not isinstance(key, int):
+            return False
+        if isinstance(here, dict) and key not in here:
             return False
         here = here[key]
-    return True
+    return isinstance(around, dict) and len(around) > 1
 
 
 def _remove(path: KeyPath, data: dict[str, Any]) -> None:

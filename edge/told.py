@@ -35,7 +35,7 @@ def problems_as_json(problems: Iterable[Problem]) -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as it is published, `docs/agent.schema.json`."""
+    """The schema as it is published, `docs/schemas/agent-1.json`."""
     schema = EdgeConfig.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Threadline agent"
