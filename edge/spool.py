@@ -68,11 +68,13 @@ class Settled:
     """What came of a receipt.
 
     Attributes:
+        taken: entries that were logged or stored.
         later: entries that are new again, to be tried later.
         renewed: entries sent long ago are new again: look from the beginning.
         forked: an epoch was answered `forked` for the first time.
     """
 
+    taken: tuple[Key, ...] = ()
     later: tuple[Key, ...] = ()
     renewed: bool = False
     forked: bool = False
@@ -215,7 +217,9 @@ class Spool:
         forked = self._append_again(said[Said.FORKED], now_us)
         for kind in (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER):
             self._counts[f"frames_{kind}"] += len(said[kind])
-        return Settled(tuple(entry.key for entry in said[Said.LATER]), renewed, forked)
+        taken = (entry.key for kind in (Said.LOGGED, Said.STORED) for entry in said[kind])
+        later = (entry.key for entry in said[Said.LATER])
+        return Settled(tuple(taken), tuple(later), renewed, forked)
 
     def tidy(self, now_us: int) -> Settled:
         """Free what was kept long enough, renew what was logged too long ago, age out the rest."""

@@ -37,7 +37,6 @@ TOPICS: Final = {
     Lane.NONE: "hello",
 }
 _AGENT_REASONS: Final = ("unknown_agent", "set_aside")
-_TAKEN: Final = (Said.LOGGED, Said.STORED)
 _GONE: Final = (Said.REJECTED, Said.FORKED)
 _LANES: Final = frozenset(int(lane) for lane in Lane)
 
@@ -222,6 +221,8 @@ class Uplink:
         for run in receipt.runs:
             self._close(run)
         settled = await self._settle(receipt)
+        for key in settled.taken:
+            self._window.taken(key, self._clock.monotonic_s())
         for run in receipt.runs:
             if run.kind is Said.LATER:
                 self._put_off(run, frozenset(settled.later))
@@ -232,10 +233,7 @@ class Uplink:
     def _close(self, run: Run) -> None:
         now_s = self._clock.monotonic_s()
         for key, digest in _named(run):
-            known = self._window.close(key, digest, now_s)
-            if known and run.kind in _TAKEN:
-                self._window.taken(key, now_s)
-            if known and run.kind in _GONE:
+            if self._window.close(key, digest, now_s) and run.kind in _GONE:
                 self._window.gone((key,))
 
     async def _settle(self, receipt: Receipt) -> Settled:

@@ -74,6 +74,7 @@ class Window:
         self._bytes = dict.fromkeys(ORDER, 0)
         self._next: dict[Stream, int] = {}
         self._blocked: set[Lane] = set()
+        self._soonest_s = math.inf  # nothing is due before; spares looking at every frame
         self._put_off: dict[Key, _PutOff] = {}
         self._heard_s = -math.inf
         self._taken_s = -math.inf
@@ -109,7 +110,7 @@ class Window:
     def wake_s(self) -> float:
         """When `choose` may answer otherwise by time alone."""
         if self._probe_s is not None:
-            return self._probe_s
+            return self._probe_s if self._put_off or self._out else math.inf
         out = (one.due_s for one in self._out.values())
         put_off = (one.until_s for key, one in self._put_off.items() if key not in self._out)
         return min((*out, *put_off), default=math.inf)
@@ -121,7 +122,9 @@ class Window:
         if before is None:
             self._frames[key.lane] += 1
             self._bytes[key.lane] += size
-        self._out[key] = _Out(digest, size, now_s + self._resend.delay_s(tries, draw), tries)
+        due_s = now_s + self._resend.delay_s(tries, draw)
+        self._out[key] = _Out(digest, size, due_s, tries)
+        self._soonest_s = min(self._soonest_s, due_s)
         if self._probe_s is not None:
             self._probe_s = now_s + PROBE_S
 
@@ -211,7 +214,11 @@ class Window:
         )
 
     def _due(self, now_s: float) -> tuple[Key, ...]:
+        if now_s < self._soonest_s:
+            return ()
         due = [key for key, one in self._out.items() if one.due_s <= now_s]
+        if not due:
+            self._soonest_s = min((one.due_s for one in self._out.values()), default=math.inf)
         due.sort(key=lambda key: (ORDER.index(key.lane), key.seq))
         return tuple(due[:AGAIN_MAX])
 
@@ -237,6 +244,7 @@ class Window:
 
     def _hurry(self, now_s: float) -> None:
         """The way is open again: what was lost on it need not wait for its doubled time."""
+        self._soonest_s = min(self._soonest_s, now_s + self._resend.first_s)
         for one in self._out.values():
             one.due_s = min(one.due_s, now_s + self._resend.first_s)
 

@@ -40,6 +40,7 @@ class MemoryStore:
         self._now = _Kept()
         self._safe = _Kept()
         self._written = 0
+        self._holdings: tuple[Holding, ...] | None = None
 
     def append(self, frames: Sequence[Frame], now_us: int) -> None:
         for frame in frames:
@@ -49,6 +50,7 @@ class MemoryStore:
         self._check(len(sealed))
         assert entry.key not in self._now.entries, "a key is given once"
         self._now.entries[entry.key] = entry
+        self._holdings = None
         self._now.bodies[entry.key] = sealed
         head = self._now.heads.get(entry.key.stream, 0)
         self._now.heads[entry.key.stream] = max(head, entry.key.seq)
@@ -64,6 +66,11 @@ class MemoryStore:
         return Recovered(now.watermark_us, dict(now.state), had_spool=self.commits > 0)
 
     def holdings(self) -> tuple[Holding, ...]:
+        if self._holdings is None:
+            self._holdings = self._count()
+        return self._holdings
+
+    def _count(self) -> tuple[Holding, ...]:
         tallies = Tallies()
         for stream, head in self._now.heads.items():
             tallies.open(stream, head)
@@ -117,6 +124,7 @@ class MemoryStore:
         self._check()
         for entry in entries:
             self._now.entries[entry.key] = replace(entry, state=state, since_us=now_us)
+            self._holdings = None
 
     def renew(self, states: Collection[State], now_us: int) -> int:
         old = [entry for entry in self._now.entries.values() if entry.state in states]
@@ -127,6 +135,7 @@ class MemoryStore:
         self._check()
         for entry in entries:
             del self._now.entries[entry.key]
+            self._holdings = None
             self._now.bodies.pop(entry.key, None)
 
     def set_aside(self, key: Key, digest: int, sealed: bytes, why: str, now_us: int) -> None:
@@ -175,6 +184,7 @@ class MemoryStore:
     def rollback(self) -> None:
         self._check()
         self._now = self._safe.copy()
+        self._holdings = None
 
     def settle(self) -> None:
         self._check()
