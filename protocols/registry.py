@@ -8,12 +8,13 @@ from pydantic import Field
 from protocols.driver import Clock, Device, Mode, Plan, TagSpec
 from protocols.drivers.modbus.config import ModbusConnection
 from protocols.drivers.opcua.config import OpcuaConnection
+from protocols.drivers.s7.config import S7Connection
 from protocols.errors import ConfigError, Problem
 
 # ruff: noqa: PLC0415  # the point of this file
 
 AnyConnection: TypeAlias = Annotated[
-    ModbusConnection | OpcuaConnection, Field(discriminator="protocol")
+    ModbusConnection | OpcuaConnection | S7Connection, Field(discriminator="protocol")
 ]
 
 
@@ -28,6 +29,10 @@ def open_device(connection: AnyConnection, clock: Clock) -> Device:
             from protocols.drivers.opcua.client import OpcuaDevice
 
             return OpcuaDevice(connection, clock)
+        case S7Connection():
+            from protocols.drivers.s7.client import S7Device
+
+            return S7Device(connection, clock)
         case _:
             assert_never(connection)
 
@@ -46,6 +51,10 @@ def make_plan(connection: AnyConnection, tags: Sequence[TagSpec], mode: Mode) ->
             from protocols.drivers.opcua import planner as opcua
 
             return opcua.make_plan(connection, tags, mode)
+        case S7Connection():
+            from protocols.drivers.s7 import planner as s7
+
+            return s7.make_plan(connection, tags, mode)
         case _:
             assert_never(connection)
 
@@ -68,5 +77,9 @@ def explain(connection: AnyConnection, code: int) -> str:
             return modbus.explain(code)
         case OpcuaConnection():
             return ""  # the quality is the protocol's own
+        case S7Connection():
+            from protocols.drivers.s7 import wire as s7
+
+            return s7.explain(code)
         case _:
             assert_never(connection)

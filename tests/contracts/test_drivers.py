@@ -14,11 +14,13 @@ from protocols.errors import Disconnected, Rejected
 from protocols.samples import Code, Quality, SampleBatch, Value
 from tests.support.devices import TIMEOUT_S, Case, FakeRig, ModbusRig, Rig, SystemClock
 from tests.support.devices_opcua import OpcuaRig
+from tests.support.devices_s7 import S7Rig
 
 RIGS: dict[str, Callable[[], Rig]] = {
     "fake": FakeRig,
     "modbus": ModbusRig,
     "opcua": OpcuaRig,
+    "s7": S7Rig,
 }
 CLOCK = SystemClock()
 SLACK_S = 1.5  # this machine is shared; the bound itself is the time-out
