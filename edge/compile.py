@@ -178,19 +178,31 @@ def _known(tag: Configured, done: Compiling) -> Known | None:
     """Plan the tag on its own, element by element: its mistakes, type and extent."""
     mode = Mode.CYCLIC if tag.in_group.mode in POLLED else tag.in_group.mode
     try:
-        make_plan(tag.in_device.connection, [tag.spec], mode)
-        elements = make_plan(tag.in_device.connection, [tag.spec], Mode.CYCLIC).tags
+        whole = make_plan(tag.in_device.connection, [tag.spec], mode).tags[0]
+        elements = _elements(tag, mode)
     except ConfigError as error:
         done.findings += [
             Finding((*tag.keys, "address"), each.value, each.why, each.remedy)
             for each in error.problems
         ]
         return None
+    if not elements:
+        return Known(tag, whole.type, 0, None)
     first = _ELEMENT.fullmatch(elements[0].path)
     type_ = elements[0].type
     if first is None:
         return Known(tag, type_, 0, None)
     return Known(tag, type_.array if type_ else None, int(first[1]), len(elements))
+
+
+def _elements(tag: Configured, mode: Mode) -> tuple[TagSpec, ...]:
+    """What polling would read of it. Empty: an array whose length only the device knows."""
+    try:
+        return make_plan(tag.in_device.connection, [tag.spec], Mode.CYCLIC).tags
+    except ConfigError:
+        if mode is Mode.CYCLIC:
+            raise
+        return ()
 
 
 def _reports_fit(known: Iterable[Known], done: Compiling) -> None:
