@@ -21,7 +21,7 @@ from tests.support.devices import SystemClock
 pytestmark = pytest.mark.integration
 
 TYPES = Path("simulators/plants/types.yaml")
-DEVICES = {"modbus": "m", "opcua": "o"}
+DEVICES = {"modbus": "m", "s7": "s", "opcua": "o"}
 CONNECTION: TypeAdapter[registry.AnyConnection] = TypeAdapter(registry.AnyConnection)
 KEYS = ("host", "port", "unit", "rack", "slot", "url")
 
@@ -65,6 +65,8 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         port = plant.ports[name]
         wanted = {"url"} if request.param == "opcua" else {*KEYS} - {"url"}
         options = {key: value for key, value in port.items() if key in wanted}
+        if request.param == "s7":
+            options["text_encoding"] = "latin-1"  # as the plant's PLCs write STRING
         connection = CONNECTION.validate_python({"protocol": request.param, **options})
         device = registry.open_device(connection, SystemClock())
         await device.open()

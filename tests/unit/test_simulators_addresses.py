@@ -15,6 +15,7 @@ PLANTS = sorted(Path("simulators/plants").glob("*.yaml"))
 CONNECTION: TypeAdapter[registry.AnyConnection] = TypeAdapter(registry.AnyConnection)
 OPTIONS: dict[str, dict[str, object]] = {
     "modbus": {"host": "127.0.0.1", "port": 502},
+    "s7": {"host": "127.0.0.1", "port": 102},
     "opcua": {"url": "opc.tcp://127.0.0.1:4840"},
 }
 
