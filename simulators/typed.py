@@ -43,7 +43,8 @@ def typed_tags(protocol: str) -> list[TypedTag]:
     tags.append((Tag("types.text", Kind.TEXT, size=_TEXT_BYTES), _TEXT))
     tags.append((Tag("types.bytes", Kind.BYTES, size=len(_BYTES)), _BYTES))
     tags.append((Tag("types.written", Kind.INT32, written=True), 0))
-    return tags + _OWN[protocol]
+    bit = Tag("types.written_bit", Kind.BOOL, written=True)
+    return [*tags, *_OWN[protocol], (bit, False)]
 
 
 def _modbus_tags() -> list[TypedTag]:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from protocols import registry
 from protocols.driver import Device, Mode, TagSpec, Write
+from protocols.errors import Rejected
 from protocols.samples import DataType, Sample
 from simulators.addresses import AddressRow, list_addresses
 from simulators.config import PlantConfig, read_plant_file
@@ -88,11 +89,23 @@ async def test_every_type_comes_as_the_plant_holds_it(bench: Bench) -> None:
             assert same(sample.value, image.get(name)), row.path
 
 
-async def test_a_written_tag_reads_back(bench: Bench) -> None:
-    (row,) = (r for r in list_addresses(bench.plant.config) if r.written)
-    await bench.device.write([Write(TagSpec(row.path, row.address, type_of(row)), -77)])
-    assert (await bench.read([row]))[row.path].value == -77
-    assert bench.plant.images[bench.name].get("types.written") == -77
+async def test_written_tags_read_back(bench: Bench) -> None:
+    rows = [r for r in list_addresses(bench.plant.config) if r.written]
+    values = {"types.written": -77, "types.written_bit": True}
+    for row in rows:
+        name = row.path.removeprefix(f"{bench.name}.")
+        tag = TagSpec(row.path, row.address, type_of(row))
+        await bench.device.write([Write(tag, values[name])])
+        assert (await bench.read([row]))[row.path].value == values[name]
+        assert bench.plant.images[bench.name].get(name) == values.pop(name)
+    assert values == {}
+
+
+async def test_what_the_line_makes_cannot_be_written(bench: Bench) -> None:
+    rows = {r.path: r for r in list_addresses(bench.plant.config)}
+    row = rows[f"{bench.name}.types.int32"]
+    with pytest.raises(Rejected):
+        await bench.device.write([Write(TagSpec(row.path, row.address, type_of(row)), 1)])
 
 
 def same(found: Any, held: Any) -> bool:
