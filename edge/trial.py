@@ -40,21 +40,19 @@ async def read_once(
     for read in plan.tests:
         by_device.setdefault(read.device, []).append(read)
     connections = {device.name: device.connection for device in plan.devices}
+    # Opened before the first wait: a driver's import takes long enough to time out a neighbour.
+    devices = {name: open_device(connections[name], clock) for name in by_device}
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(_read_device(connections[name], reads, clock, open_device))
+            tasks.create_task(_read_device(devices[name], connections[name], reads, clock))
             for name, reads in by_device.items()
         ]
     return [reading for task in running for reading in task.result()]
 
 
 async def _read_device(
-    connection: AnyConnection,
-    reads: Sequence[TestRead],
-    clock: Clock,
-    open_device: Callable[[AnyConnection, Clock], Device],
+    device: Device, connection: AnyConnection, reads: Sequence[TestRead], clock: Clock
 ) -> list[Reading]:
-    device = open_device(connection, clock)
     readings: list[Reading] = []
     for read in reads:
         readings += await _read_group(device, connection, read, clock)
