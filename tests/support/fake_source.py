@@ -69,7 +69,8 @@ class FakeSource:
         while self._waiting and len(taken) < appetite.records:
             agent, channel, data = self._waiting[0]
             size += len(data)
-            if taken and size > appetite.size:
+            full = self.unacknowledged_bytes >= self._bytes_max
+            if taken and (full or size > appetite.size):
                 break
             self._waiting.popleft()
             taken.append(self._record(agent, channel, data))

@@ -1,0 +1,61 @@
+"""A TCP relay between a client and a server, so that a test can cut the wire or let it hang."""
+
+import asyncio
+from contextlib import suppress
+
+HOST = "127.0.0.1"
+
+
+class Relay:
+    """Carries bytes both ways on the running loop. `cut` resets every connection there is."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = host, port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._carry, HOST, 0)
+
+    async def close(self) -> None:
+        self.flow()
+        self.cut()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    def cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def hang(self) -> None:
+        """Nothing is lost and nothing arrives."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        self._writers |= {writer, far_writer}
+        try:
+            await asyncio.gather(
+                self._one_way(reader, far_writer), self._one_way(far_reader, writer)
+            )
+        finally:
+            self._writers -= {writer, far_writer}
+
+    async def _one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
