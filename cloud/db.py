@@ -83,7 +83,11 @@ def connect(dsn: str, *, application: str) -> Connection:
         connection = psycopg.connect(
             dsn, autocommit=True, application_name=application, **_CONNECT_OPTIONS
         )
-        connection.execute(_SESSION)
+        try:
+            connection.execute(_SESSION)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
@@ -93,7 +97,11 @@ async def connect_async(dsn: str, *, application: str) -> AsyncConnection:
         connection = await psycopg.AsyncConnection.connect(
             dsn, autocommit=True, application_name=application, **_CONNECT_OPTIONS
         )
-        await connection.execute(_SESSION)
+        try:
+            await connection.execute(_SESSION)
+        except BaseException:
+            await connection.close()
+            raise
     return connection
 
 

@@ -116,8 +116,7 @@ async def check(connection: AsyncConnection) -> Storage:
             raise StoreTrouble(
                 Trouble.TOO_OLD, f"PostgreSQL {version}; {POSTGRES_MIN} or later is needed"
             )
-        cursor = await connection.execute("select number, storage, sha256 from migration")
-        applied = {number: (storage, sha256) for number, storage, sha256 in await cursor.fetchall()}
+        applied = await _read_applied(connection)
     storage = _storage_of(applied)
     if storage is None:
         raise StoreTrouble(Trouble.MIGRATION_MISSING, "run `threadline cloud migrate`")
@@ -126,6 +125,15 @@ async def check(connection: AsyncConnection) -> Storage:
         names = ", ".join(map(str, missing))
         raise StoreTrouble(Trouble.MIGRATION_MISSING, f"{names}; run `threadline cloud migrate`")
     return storage
+
+
+async def _read_applied(connection: AsyncConnection) -> Applied:
+    cursor = await connection.execute("select to_regclass('migration') is not null")
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        return {}
+    cursor = await connection.execute("select number, storage, sha256 from migration")
+    return {number: (storage, sha256) for number, storage, sha256 in await cursor.fetchall()}
 
 
 _APPLIED_TABLE: Final = """

@@ -1,7 +1,6 @@
 """Ingest on a real PostgreSQL: what is stored, what is answered, what is refused."""
 
 import math
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,38 +11,11 @@ from protocols.frames import Lane
 from protocols.receipts import Said
 from protocols.samples import Code, DataType, Quality, Sample, Value
 from tests.support.frames import AgentVoice, sample
-from tests.support.plant_store import Bench, prepare_database, running_ingest
-from threadline.postgres import Postgres
+from tests.support.plant_store import Bench
 
 pytestmark = pytest.mark.integration
 
 T0 = 1_790_000_000_000_000
-AGENTS = [("berlin.press1", "L1/**"), ("berlin.press2", "L2/**"), ("turin.oven", "**")]
-
-
-@pytest.fixture
-def dsn(postgres_server: Postgres) -> Iterator[str]:
-    name = "ingest_one"
-    yield postgres_server.create_database(name, template=template(postgres_server))
-    postgres_server.drop_database(name)
-
-
-_made: dict[int, str] = {}
-
-
-def template(server: Postgres) -> str:
-    """A migrated database that every test gets a copy of."""
-    if id(server) not in _made:
-        _made[id(server)] = "ingest_template"
-        prepare_database(server.create_database("ingest_template"), AGENTS)
-    return _made[id(server)]
-
-
-@pytest.fixture
-async def bench(dsn: str) -> AsyncIterator[Bench]:
-    async with running_ingest(dsn) as running:
-        yield running
-
 
 EVERY: list[tuple[DataType, Value]] = [
     (DataType.BOOL, True),

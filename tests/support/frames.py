@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -106,7 +107,7 @@ class AgentVoice:
         return seal(header, raw)
 
 
-def changed(frame: Frame, payload: bytes | None = None, **fields: object) -> Frame:
+def changed(frame: Frame, payload: bytes | None = None, **fields: Any) -> Frame:
     """The same frame with other header fields or payload, sealed again."""
-    header = replace(frame.header, **fields)  # type: ignore[arg-type] # names are the test's
+    header = replace(frame.header, **fields)
     return seal(header, frame.payload if payload is None else payload)
