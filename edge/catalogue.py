@@ -54,7 +54,7 @@ class Catalogue:
         self._dictionaries.clear()
 
     def _line(self, tag: Tag, since_us: int) -> TagLine:
-        facts = self._facts.get(tag.path) or self._facts.get(tag.path.partition("[")[0])
+        facts = self._facts.get(tag.path) or self._facts.get(tag.path.rpartition("[")[0])
         said = facts or TagFacts()
         return TagLine(
             path=tag.path,

@@ -96,7 +96,7 @@ ByteSize = Annotated[
 Interval = Annotated[Duration, AfterValidator(_interval)]
 AgentId = Annotated[str, AfterValidator(_agent)]
 DeviceName = Annotated[str, Field(pattern=r"^[\w-]+$", max_length=64)]
-TagName = Annotated[str, Field(pattern=r"^[\w-]+(\.[\w-]+)*$", max_length=200)]
+TagName = Annotated[str, Field(pattern=r"^[\w-]+(\.[\w-]+)*(\[-?\d+\])?$", max_length=200)]
 GroupName = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=64)]
 PatternText = Annotated[str, Field(min_length=1, max_length=2000)]
 Place = Annotated[str, Field(max_length=200)]

@@ -15,6 +15,7 @@ from protocols.errors import ConfigError
 from rules.conditioning import On
 
 HUSH = "hush"
+EXAMPLE = Path(__file__).parents[2] / "edge" / "examples" / "edrive.yaml"
 GOLDEN = Path(__file__).parents[1] / "golden" / "edge"
 SOUND = """\
 agent: plant1.line1
@@ -255,3 +256,22 @@ def test_any_damage_is_told_or_taken(
         return
     assert told
     assert all(problem.why and problem.remedy for problem in told)
+
+
+def test_the_example_of_the_simulated_plant_is_sound() -> None:
+    checked = check(EXAMPLE)
+    tags = {tag.path: tag for read in checked.plan.tests for tag in read.plan.tags}
+    raw = [path for path in tags if ".raw." in path]
+    assert len(raw) >= 60, "every conditioned analogue tag has a twin that is not"
+    for path in raw:
+        twin = tags[path.replace(".raw.", ".")]
+        assert tags[path].address == twin.address
+    named = {nest.station for nest in checked.plan.binding.nests}
+    assert len(named) == 7
+    assert {path for device in checked.plan.devices for path in device.writable} == {
+        "st000.taken",
+        "f07.scan_taken",
+        "r15.taken",
+        "st010.taken",
+        "eol30.taken",
+    }
