@@ -1,6 +1,7 @@
 """The four stations of tests/golden/binding and the tags of their devices."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,4 +130,9 @@ def plant_tags() -> dict[str, TagFacts]:
 
 
 def compiled(config: BindingConfig | None = None) -> Compiled:
-    return compile_binding(config or stations(), plant_tags(), SITE)
+    return compile_binding(config, plant_tags(), SITE) if config else _four_stations()
+
+
+@cache
+def _four_stations() -> Compiled:
+    return compile_binding(stations(), plant_tags(), SITE)

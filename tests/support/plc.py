@@ -72,10 +72,10 @@ class Bench:
         assert not unknown, unknown
         self.memory.update(values)
 
-    def poll(self, times: int = 1, skip: Iterable[str] = ()) -> None:
+    def poll(self, times: int = 1, skip: Iterable[str] = (), step_us: int = POLL_US) -> None:
         """So many rounds of every polled group; `skip`: devices that do not answer."""
         for _ in range(times):
-            self.now_us += POLL_US
+            self.now_us += step_us
             for device in sorted(self.devices - set(skip)):
                 batch = self.batch(self._polled(device))
                 for part in self.split(batch) if self.split else [batch]:
@@ -83,6 +83,10 @@ class Bench:
                     self._step()
             self.take(self.binder.on_tick(self.now_us + 2_000))
             self._step()
+
+    def idle(self, seconds: int) -> None:
+        """A long time, polled once a second."""
+        self.poll(seconds, step_us=1_000_000)
 
     def wait(self, seconds: float, skip: Iterable[str] = ()) -> None:
         self.poll(round(seconds * 1_000_000 / POLL_US), skip)
@@ -99,8 +103,8 @@ class Bench:
         if outage_s:
             self.take(self.binder.on_restart(from_us, self.now_us))
 
-    def batch(self, paths: Iterable[str]) -> SampleBatch:
-        return from_samples([self._sample(path) for path in paths])
+    def batch(self, paths: Iterable[str], later_us: int = 0) -> SampleBatch:
+        return from_samples([self._sample(path, self.now_us + later_us) for path in paths])
 
     def take(self, outcome: Outcome) -> None:
         """Keep what was told and do what was asked."""
@@ -117,11 +121,10 @@ class Bench:
     def answer(self, request: ReadRequest) -> None:
         self.reads += 1
         batches = []
-        for name in request.sets:
+        for at, name in enumerate(request.sets, 1):
             if self.before_read:
                 self.before_read(self, name)
-            self.now_us += 1_000
-            batches.append(self.batch(self.compiled.read_sets[name]))
+            batches.append(self.batch(self.compiled.read_sets[name], at * 1_000))
         self.take(self.binder.on_read(request.token, tuple(batches), self.now_us))
 
     def commit(self, request: WriteRequest) -> None:
@@ -162,9 +165,7 @@ class Bench:
             if facts.device == device and facts.mode in POLLED and not facts.type.is_array
         ]
 
-    def _sample(self, path: str) -> Sample:
+    def _sample(self, path: str, time_us: int) -> Sample:
         value = None if path in self.bad else self.memory.get(path)
         quality = 0 if value is not None else BAD
-        return Sample(
-            path, self.tags[path].type, self.now_us, value, quality, None, self.now_us, None
-        )
+        return Sample(path, self.tags[path].type, time_us, value, quality, None, time_us, None)

@@ -253,7 +253,7 @@ class TestMissedEnds:
     def test_time_ends_it_and_the_late_end_is_no_second_pass(self) -> None:
         made = idle_bench()
         clamped(made, "a", 101)
-        made.wait(45)
+        made.idle(45)
         (told,) = made.passes(PRESS)
         assert told.ended_by is EndedBy.TIMEOUT
         started, ended = _span(made)
@@ -268,7 +268,7 @@ class TestMissedEnds:
     def test_without_a_counter_neither(self) -> None:
         made = idle_bench(plan=compiled(without_counter()))
         clamped(made, "a", 0)
-        made.wait(45)
+        made.idle(45)
         pressed(made, "a")
         made.wait(1)
         assert [event.ended_by for event in made.passes(PRESS)] == [EndedBy.TIMEOUT]
@@ -438,7 +438,7 @@ class TestNames:
         press(made, "a", 101, dmc(1))
         scanned(made, "a", dmc(1))
         made.poll(3)
-        made.wait(30)
+        made.idle(30)
         press(made, "a", 102, None)
         (item,) = made.passes(PRESS)[1].items
         assert (item.ref, item.how) == (None, Outcome.STALE)
@@ -520,7 +520,7 @@ class TestNames:
     def test_a_read_long_before_the_start_does_not_count(self) -> None:
         made = idle_bench()
         scanned(made, "a", dmc(1))
-        made.wait(25)
+        made.idle(25)
         press_without_scan(made, 101)
         assert made.passes(PRESS)[0].items[0].how is Outcome.STALE
 
@@ -530,7 +530,7 @@ class TestNames:
         assert made.passes(PRESS)[0].items[0].ref is None
         made.poll(10)
         scanned(made, "a", dmc(1))
-        made.wait(30)
+        made.idle(30)
         (named,) = made.of_kind("name")
         assert isinstance(named, NameEvent)
         assert named.item == PassRef(pass_id=made.passes(PRESS)[0].pass_id)
@@ -541,7 +541,7 @@ class TestNames:
         press_without_scan(made, 101)
         made.wait(6)
         scanned(made, "a", dmc(1))
-        made.wait(30)
+        made.idle(30)
         assert made.of_kind("name") == []
 
     def test_one_read_between_two_cycles_is_the_next_ones(self) -> None:
@@ -550,7 +550,7 @@ class TestNames:
         press_without_scan(made, 101)
         for count in (102, 103, 104):
             press(made, "a", count, dmc(count))
-        made.wait(30)
+        made.idle(30)
         named = [event.items[0].ref for event in made.passes(PRESS)]
         assert named == [None, serial(102), serial(103), serial(104)]
         assert made.of_kind("name") == []
@@ -658,5 +658,5 @@ def test_a_clock_set_back_does_not_stop_the_station() -> None:
     made.now_us -= 3_600_000_000
     for count in (102, 103):
         press(made, "a", count, dmc(count))
-    made.wait(15)
+    made.idle(15)
     assert made.counts(PRESS) == [101, 102, 103]
