@@ -76,7 +76,9 @@ def explain(connection: AnyConnection, code: int) -> str:
 
             return modbus.explain(code)
         case OpcuaConnection():
-            return ""  # the quality is the protocol's own
+            from protocols.drivers.opcua.client import describe_status
+
+            return describe_status(code)
         case S7Connection():
             from protocols.drivers.s7 import wire as s7
 

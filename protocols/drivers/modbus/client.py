@@ -5,8 +5,10 @@ only by time-out, and makes a Python object of every register. One request is un
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -41,6 +43,9 @@ _READ_HOLDING = 3
 _ADU_BYTES_MAX = 260  # Modbus Messaging on TCP/IP 1.0b, 4.1
 _UNTIL_CLOSED_S = 1.0
 
+# The runtime logs a device that goes and comes; the framer would log every odd frame.
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+
 
 class ModbusDevice:
     """protocols.driver.Device. A plan's blocks are cut anew where the device refuses them."""
@@ -59,16 +64,11 @@ class ModbusDevice:
     async def open(self) -> None:
         await self.close()
         self._routes.clear()  # another program may run there now
-        at = f"{self._connection.host}:{self._connection.port}"
-        try:
-            async with asyncio.timeout(self._connection.timeout_s):
-                _, self._link = await asyncio.get_running_loop().create_connection(
-                    _Link, self._connection.host, self._connection.port
-                )
-        except TimeoutError as error:
-            raise Disconnected(f"{at} does not answer", Code.TIMEOUT) from error
-        except OSError as error:
-            raise Disconnected(f"{at}: {error}", Code.DISCONNECTED) from error
+        how = self._connection
+        with _door(f"{how.host}:{how.port}"):
+            async with asyncio.timeout(how.timeout_s):
+                loop = asyncio.get_running_loop()
+                _, self._link = await loop.create_connection(_Link, how.host, how.port)
 
     async def read(self, plan: Plan) -> SampleBatch:
         if not isinstance(plan, ModbusPlan):
@@ -171,14 +171,20 @@ class ModbusDevice:
     async def _exchange(self, unit: int, pdu: bytes) -> bytes:
         if self._link is None:
             raise Disconnected("not open", Code.DISCONNECTED)
-        try:
+        with _door("no answer"):
             async with asyncio.timeout(self._connection.timeout_s):
                 return await self._link.exchange(unit, pdu)
-        except TimeoutError as error:
-            reason = f"no answer within {self._connection.timeout_s} s"
-            raise Disconnected(reason, Code.TIMEOUT) from error
-        except (OSError, ModbusException) as error:
-            raise Disconnected(str(error), Code.DISCONNECTED) from error
+
+
+@contextmanager
+def _door(doing: str) -> Iterator[None]:
+    """Where the library's exceptions end."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Disconnected(f"{doing}: timed out", Code.TIMEOUT) from error
+    except (OSError, ModbusException) as error:
+        raise Disconnected(f"{doing}: {error}", Code.DISCONNECTED) from error
 
 
 def _is_part(address: Address) -> bool:

@@ -180,7 +180,7 @@ class OpcuaDevice:
             response = decode_write(await client.exchange(WRITE_REQUEST, body, self._clock))
         if response.status:
             raise _lost("write", response.status)
-        return _name(response.results[0]) if any(response.results) else ""
+        return describe_status(response.results[0]) if any(response.results) else ""
 
     def subscribe(self, plan: Plan, interval_s: float) -> AsyncIterator[SampleBatch]:  # noqa: ARG002  # the port's
         raise NotOffered("subscriptions are not offered yet: poll instead")
@@ -391,10 +391,11 @@ def _door(doing: str) -> Iterator[None]:
 
 
 def _lost(doing: str, status: int) -> Disconnected:
-    return Disconnected(f"{doing}: {_name(status)}", status)
+    return Disconnected(f"{doing}: {describe_status(status)}", status)
 
 
-def _name(status: int) -> str:
+def describe_status(status: int) -> str:
+    """A status code's name and meaning."""
     name, meaning = get_name_and_doc(status)
     return f"{name} (0x{status:08X}): {meaning}"
 

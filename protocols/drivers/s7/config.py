@@ -18,7 +18,7 @@ class S7Connection(Connection):
     rack: Annotated[int, Field(ge=0, le=7)] = 0
     slot: Annotated[int, Field(ge=0, le=31)] = 1  # 1 for S7-1200 and 1500, 2 for most S7-300
     connection_type: Literal["PG", "OP", "S7-basic"] = "OP"
-    text_encoding: TextEncoding = "utf-8"  # of STRING and CHAR
+    text_encoding: TextEncoding = "latin-1"  # of STRING and CHAR
     pdu_bytes_max: Annotated[int, Field(ge=112, le=960)] = 960  # the PLC may grant less
     items_max: Annotated[int, Field(ge=1, le=20)] = 20  # of one request
     gap_bytes: Annotated[int, Field(ge=0, le=200)] = 16  # unwanted ones read to save an item
