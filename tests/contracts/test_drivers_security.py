@@ -85,7 +85,7 @@ async def test_an_encrypted_session_with_a_user(secured: Secured) -> None:
         assert (await device.read(plan)).value(0) == 5
         await device.close()
     wrong_user = secured.connection(password=SecretStr("wrong"))
-    with pytest.raises(Disconnected, match="BadUserAccessDenied|BadIdentityTokenRejected"):
+    with pytest.raises(Disconnected, match=r"BadUserAccessDenied|BadIdentityTokenRejected"):
         await registry.open_device(wrong_user, SystemClock()).open()
     other_server = secured.connection(server_certificate=secured.folder / "other.der")
     with pytest.raises(Disconnected):
