@@ -126,7 +126,7 @@ class Agent:
                 openings,
                 clock,
                 Conditioner(plan.reports),
-                make_binder(plan.binding, outside.draw_64),
+                make_binder(plan.binding, config.zone, outbox.epoch, outside.draw_64),
                 outbox,
                 Desk(self._pollers, plan.set_devices, plan.path_devices),
                 Catalogue(plan.facts),

@@ -1,53 +1,26 @@
 """The binder of this agent's stations, from the compiled binding. Builds, decides nothing."""
 
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
-from protocols.errors import ConfigError, Problem, Rejected
-from protocols.samples import SampleBatch
+from protocols.events import from_us
+from rules.binding.binder import StationBinder
 from rules.binding.plan import Compiled
-from rules.ports import Binder, Outcome
+from rules.ports import Binder
 
 
-def make_binder(compiled: Compiled, draw_64: Callable[[], int]) -> Binder:
-    """ConfigError: this build binds no stations."""
-    if compiled.nests:
-        why = f"are not bound by this build ({draw_64.__name__})"
-        raise ConfigError([Problem("stations", "", why, "Leave them out.")])
-    return Unbound()
+def make_binder(compiled: Compiled, zone: str, epoch: int, draw_64: Callable[[], int]) -> Binder:
+    """`epoch`: of this process, the series of cycles that the agent itself counts."""
+    return StationBinder(
+        compiled, epoch=epoch, draw_series=draw_64, offset_of=offset_of(ZoneInfo(zone))
+    )
 
 
-class Unbound:
-    """The binder of an agent without stations: nothing follows from its samples."""
+def offset_of(zone: ZoneInfo) -> Callable[[int], str]:
+    """A time's offset from UTC in that zone, as events carry it: `+01:00`."""
 
-    read_sets: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - the port's name, always empty
+    def offset(time_us: int) -> str:
+        text = from_us(time_us).astimezone(zone).strftime("%z")  # +0100, or +010236 long ago
+        return f"{text[:3]}:{text[3:5]}"
 
-    def on_batch(self, batch: SampleBatch, now_us: int) -> Outcome:  # noqa: ARG002 - the port's
-        return Outcome()
-
-    def on_read(self, token: int, batches: tuple[SampleBatch, ...], now_us: int) -> Outcome:  # noqa: ARG002
-        return Outcome()
-
-    def on_read_failed(self, token: int, reason: str, now_us: int) -> Outcome:  # noqa: ARG002
-        return Outcome()
-
-    def on_written(self, token: int, now_us: int) -> Outcome:  # noqa: ARG002 - the port's
-        return Outcome()
-
-    def on_write_failed(self, token: int, reason: str, now_us: int) -> Outcome:  # noqa: ARG002
-        return Outcome()
-
-    def on_tick(self, now_us: int) -> Outcome:  # noqa: ARG002 - the port's
-        return Outcome()
-
-    def on_restart(self, from_us: int, to_us: int) -> Outcome:  # noqa: ARG002 - the port's
-        return Outcome()
-
-    def on_fork(self) -> None:
-        """No series to renew."""
-
-    def snapshot(self) -> bytes:
-        return b""
-
-    def restore(self, state: bytes) -> None:
-        if state:
-            raise Rejected("stations were bound before and are not configured now")
+    return offset
