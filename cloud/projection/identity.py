@@ -112,7 +112,7 @@ class _Walk:
         if statement.ending > 0:
             self._lives.end(items[0], statement.at_us)
         elif statement.ending < 0:
-            self._lives.revive(items[0])
+            self._lives.revive(items[0], statement.at_us)
 
     def _take_name(self, place: Place, statement: Statement) -> None:
         item = self._subject(place, statement)
@@ -217,8 +217,8 @@ class _Walk:
             before = [life for life in lives if life.from_us <= term.at_us]
             life = max(before, key=by_start) if before else min(lives, key=by_start)
             return [self._lives.root(life.item)]
-        item = self._lives.open(place, statement.member_of(term), term.at_us)
-        self._begin(item, term, term.at_us)
+        item = self._lives.open(place, statement.member_of(term), statement.at_us)
+        self._begin(item, term, statement.at_us)
         return [item]
 
     def _owners(self, statement: Statement, term: Term) -> list[int]:
@@ -366,7 +366,8 @@ def _joined(lives: Iterable[Life]) -> list[tuple[int, int | None]]:
     joined: list[tuple[int, int | None]] = []
     for life in sorted(lives, key=operator.attrgetter("from_us")):
         start_us, end_us = joined[-1] if joined else (0, 0)
-        if not joined or (end_us is not None and end_us <= life.from_us):
+        apart = end_us is not None and end_us <= life.from_us != start_us
+        if not joined or apart:
             joined.append((life.from_us, life.to_us))
         else:
             ends = None if end_us is None or life.to_us is None else max(end_us, life.to_us)

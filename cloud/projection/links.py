@@ -1,7 +1,7 @@
 """Links that follow from moves and makes: parts, contents of holders, what a thing was made of."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import product
 from typing import Final
 from uuid import UUID
@@ -9,45 +9,39 @@ from uuid import UUID
 from cloud.projection.holders import Entry
 from cloud.projection.keys import amount, key_of
 from cloud.projection.passes import Meant, less_sure
-from cloud.projection.rows import Json, LinkRow
-from protocols.events import MakeEvent, MoveEvent, Portion, body, from_us, to_us
+from cloud.projection.rows import JointRow, Json, LinkRow
+from protocols.events import MakeEvent, MoveEvent, Portion, body, from_us
 
 PART: Final = "part"
 CONTENT: Final = "content"
 MADE_OF: Final = "made_of"
+TIES: Final = "to"
+UNTIES: Final = "from"
 
 
-@dataclass(frozen=True, slots=True)
-class Joint:
-    """One child going into, or out of, one parent by one move."""
-
-    child: UUID
-    parent: UUID
-    at_us: int
-    joins: bool
-    event: UUID
-    certainty: str
-    move: MoveEvent
-
-
-def joints_of(move: MoveEvent, meant: Meant) -> Iterator[Joint]:
+def joints_of(move: MoveEvent, meant: Meant) -> Iterator[JointRow]:
     """The pairs that a move between items ties or unties."""
-    for path, joins in (("from", False), ("to", True)):
+    for path in (TIES, UNTIES):
         for parent in meant.get((move.id, path), ()):
             for child in meant.get((move.id, "what"), ()):
-                certainty = less_sure(child.certainty, parent.certainty)
-                yield Joint(
-                    child.item, parent.item, to_us(move.at), joins, move.id, certainty, move
+                yield JointRow(
+                    pair=key_of("pair", str(child.item), str(parent.item)),
+                    event=move.id,
+                    path=path,
+                    child=child.item,
+                    parent=parent.item,
+                    certainty=less_sure(child.certainty, parent.certainty),
                 )
 
 
-def part_links(joints: Iterable[Joint]) -> Iterator[LinkRow]:
-    """The links of one pair of child and parent: each join lasts to the next parting."""
-    ordered = sorted(joints, key=lambda one: (one.at_us, one.joins, one.event))
+def part_links(joints: Iterable[JointRow], moves: Mapping[UUID, MoveEvent]) -> Iterator[LinkRow]:
+    """The links of one pair of child and parent: each tie lasts to the next untying."""
+    ordered = sorted(joints, key=lambda one: (moves[one.event].at, one.path, one.event))
     for i, one in enumerate(ordered):
-        if one.joins:
-            parting = next((later for later in ordered[i + 1 :] if not later.joins), None)
-            yield _part(one, None if parting is None else parting.at_us)
+        if one.path == TIES:
+            untying = next((later for later in ordered[i + 1 :] if later.path == UNTIES), None)
+            until = None if untying is None else moves[untying.event].at
+            yield _part(one, moves[one.event], until)
 
 
 def content_link(holder: str, entry: Entry, left_us: int | None, meant: Meant) -> Iterator[LinkRow]:
@@ -94,8 +88,7 @@ def made_links(make: MakeEvent, meant: Meant) -> Iterator[LinkRow]:
             )
 
 
-def _part(one: Joint, left_us: int | None) -> LinkRow:
-    move = one.move
+def _part(one: JointRow, move: MoveEvent, until: datetime | None) -> LinkRow:
     return LinkRow(
         link=key_of("part", str(move.id), str(one.child), str(one.parent)),
         owner=move.id,
@@ -105,8 +98,8 @@ def _part(one: Joint, left_us: int | None) -> LinkRow:
         place=move.place,
         qty=amount(move.qty),
         uom=move.qty.uom if move.qty else None,
-        from_at=from_us(one.at_us),
-        to_at=None if left_us is None else from_us(left_us),
+        from_at=move.at,
+        to_at=until,
         child_segment=body(move.segment) if move.segment else None,
         certainty=one.certainty,
         pass_id=move.pass_,

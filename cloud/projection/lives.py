@@ -1,6 +1,8 @@
 """Items while they are told apart: which names they bore when, and which turned out to be one.
 
 Rule 1: merging holds for all of time; an item lives while one of the merged lives.
+Rule 2: a life begins and ends at the time of the walk, never before: what was looked up earlier
+in the walk would be looked up again with the same answer.
 """
 
 from collections import defaultdict
@@ -97,15 +99,16 @@ class Lives:
             if life.to_us is None:
                 life.to_us, life.by_end = at_us, True
 
-    def revive(self, item: int) -> None:
-        """It did not end after all: its names go on, unless they began again elsewhere."""
+    def revive(self, item: int, at_us: int) -> None:
+        """It did not end after all: from now on its names go on, unless another item has them."""
         known = self[item]
         if known.live:
             return
-        for life in self.of(item):
-            free = all(other.to_us is not None for other in self.by_key[life.key])
-            if life.by_end and life.to_us == known.ended_us and free:
-                life.to_us, life.by_end = None, False
+        for life in list(self.of(item)):
+            if life.by_end and life.to_us == known.ended_us:
+                life.by_end = False
+                if all(other.to_us is not None for other in self.by_key[life.key]):
+                    self.add(item, life.key, life.name, at_us)
         known.live, known.ended_us = True, None
 
     def unite(self, one: int, other: int) -> int:

@@ -297,7 +297,10 @@ class StatementRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class HolderOpRow(Row):
-    """One use of a holder, what was taken, and what the holder held afterwards."""
+    """One use of a holder, what it met, and what the holder held afterwards.
+
+    `state` None: as before. `left_us`: when the content that a mount brought left again.
+    """
 
     TABLE: ClassVar = Table("holder_op", ("holder", "event", "ordinal"), ("event",))
     holder: str
@@ -305,11 +308,40 @@ class HolderOpRow(Row):
     rank: int
     event: UUID
     ordinal: int
+    do: str
     path: str
     body: Json
     taken: Json
     state: Json
     left_us: int | None
+
+    @property
+    def order(self) -> tuple[int, int, UUID, int]:
+        return (self.at_us, self.rank, self.event, self.ordinal)
+
+
+@dataclass(frozen=True, slots=True)
+class JointRow(Row):
+    """A move between two items, under the pair that it ties (`to`) or unties (`from`)."""
+
+    TABLE: ClassVar = Table("joint", ("pair", "event", "path"), ("pair", "event"))
+    pair: UUID
+    event: UUID
+    path: str
+    child: UUID
+    parent: UUID
+    certainty: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaidRow(Row):
+    """A state event, under each item or pass that it speaks of."""
+
+    TABLE: ClassVar = Table("said", ("subject", "event"), ("subject", "event"))
+    subject: UUID
+    event: UUID
+    certainty: str
+    is_pass: bool
 
 
 VIEW: Final[tuple[type[Row], ...]] = (
@@ -326,4 +358,11 @@ VIEW: Final[tuple[type[Row], ...]] = (
     TallyRow,
     TraceAlarmRow,
 )
-MEMORY: Final[tuple[type[Row], ...]] = (HeadRow, ReplacedRow, StatementRow, HolderOpRow)
+MEMORY: Final[tuple[type[Row], ...]] = (
+    HeadRow,
+    ReplacedRow,
+    StatementRow,
+    HolderOpRow,
+    JointRow,
+    SaidRow,
+)

@@ -18,12 +18,21 @@ from cloud.projection.holders import (
     taken_by_path,
 )
 from cloud.projection.identity import resolve
-from cloud.projection.links import Joint, content_link, joints_of, made_links, part_links
+from cloud.projection.links import content_link, joints_of, made_links, part_links
 from cloud.projection.masters import Masters
 from cloud.projection.passes import Meant, claims_of, record_of
-from cloud.projection.rows import GapRow, LinkRow, MentionRow, PassRow, Row, TraceAlarmRow
+from cloud.projection.rows import (
+    GapRow,
+    JointRow,
+    LinkRow,
+    MentionRow,
+    PassRow,
+    Row,
+    SaidRow,
+    TraceAlarmRow,
+)
 from cloud.projection.statements import statements_of
-from cloud.projection.states import Said, state_rows, subjects_of
+from cloud.projection.states import state_rows, subjects_of
 from protocols.events import (
     Event,
     GapEvent,
@@ -107,15 +116,16 @@ def _links(
     standing: Sequence[Event], steps: Sequence[tuple[Op, Step]], meant: Meant
 ) -> Iterator[LinkRow]:
     yield from _contents(steps, meant)
-    pairs: dict[tuple[UUID, UUID], list[Joint]] = defaultdict(list)
+    moves = {event.id: event for event in standing if isinstance(event, MoveEvent)}
+    pairs: dict[UUID, list[JointRow]] = defaultdict(list)
     for event in standing:
         if isinstance(event, MakeEvent):
             yield from made_links(event, meant)
-        if isinstance(event, MoveEvent):
-            for joint in joints_of(event, meant):
-                pairs[joint.child, joint.parent].append(joint)
+    for move in moves.values():
+        for joint in joints_of(move, meant):
+            pairs[joint.pair].append(joint)
     for joints in pairs.values():
-        yield from part_links(joints)
+        yield from part_links(joints, moves)
 
 
 def _contents(steps: Sequence[tuple[Op, Step]], meant: Meant) -> Iterator[LinkRow]:
@@ -128,10 +138,10 @@ def _contents(steps: Sequence[tuple[Op, Step]], meant: Meant) -> Iterator[LinkRo
 
 
 def _states(standing: Sequence[Event], meant: Meant) -> Iterator[Row]:
-    by_subject: dict[UUID, list[Said]] = defaultdict(list)
-    for event in standing:
-        if isinstance(event, StateEvent):
-            for said in subjects_of(event, meant):
-                by_subject[said.subject].append(said)
+    events = {event.id: event for event in standing if isinstance(event, StateEvent)}
+    by_subject: dict[UUID, list[SaidRow]] = defaultdict(list)
+    for event in events.values():
+        for said in subjects_of(event, meant):
+            by_subject[said.subject].append(said)
     for own in by_subject.values():
-        yield from state_rows(own)
+        yield from state_rows(own, events)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
 from cloud.projection.masters import Masters
@@ -13,6 +13,7 @@ from protocols.events import EVENT, NAMESPACE, Event, pass_id
 T0 = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 SITE = "werk1"
 R = TypeVar("R", bound=Row)
+Keyed: TypeAlias = dict[tuple[Any, ...], Row]
 
 
 def at(minutes: float) -> str:
@@ -107,9 +108,9 @@ def item_of(rows: Iterable[Row], event_: str, path: str) -> UUID:
     return found[0]
 
 
-def keyed(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
+def keyed(rows: Iterable[Row]) -> Keyed:
     """Rows by table and key; two of one key are a mistake."""
-    found: dict[tuple[Any, ...], Row] = {}
+    found: Keyed = {}
     for row in rows:
         key = (row.TABLE.name, *(getattr(row, column) for column in row.TABLE.key))
         assert key not in found, (found[key], row)

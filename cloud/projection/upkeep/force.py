@@ -1,0 +1,56 @@
+"""A new event among its family: which events come into force by it and which go out of it."""
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from cloud.projection.force import head_of, in_force
+from cloud.projection.rows import HeadRow, ReplacedRow, TraceAlarmRow
+from cloud.projection.workspace import Workspace
+from protocols.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Heads of the events that came into force and went out of it."""
+
+    on: tuple[HeadRow, ...]
+    off: tuple[HeadRow, ...]
+
+
+async def turn(ws: Workspace, event: Event, recorded_seq: int) -> Turned | None:
+    """Take the event in. None: it was taken in before."""
+    head = head_of(event, recorded_seq)
+    if await ws.read(HeadRow, "event", [head.event]):
+        return None
+    family = [*await _family(ws, head), head]
+    force = in_force(family)
+    after = [replace(one, in_force=one.event in force.standing) for one in family]
+    ws.replace((), after)
+    ws.replace((), [ReplacedRow(UUID(one), head.event) for one in head.replaces])
+    alarms = await ws.read(TraceAlarmRow, "owner", [one.event for one in family])
+    ws.replace(alarms, force.alarms)
+    was = {one.event: one.in_force for one in family}
+    return Turned(
+        tuple(one for one in after if one.in_force and not was[one.event]),
+        tuple(one for one in after if not one.in_force and was[one.event]),
+    )
+
+
+async def _family(ws: Workspace, head: HeadRow) -> list[HeadRow]:
+    """Everything that replacing or a pass ties to the event, however indirectly."""
+    found: dict[UUID, HeadRow] = {}
+    asked: set[UUID] = set()
+    events = {head.event, *(UUID(one) for one in head.replaces)}
+    passes = set() if head.pass_id is None else {head.pass_id}
+    while events - asked or passes - asked:
+        fresh_events, fresh_passes = events - asked, passes - asked
+        asked |= fresh_events | fresh_passes
+        replacing = await ws.read(ReplacedRow, "replaced", fresh_events)
+        near = await ws.read(
+            HeadRow, "event", fresh_events | {one.event for one in replacing}
+        ) + await ws.read(HeadRow, "pass_id", fresh_passes)
+        for one in near:
+            found[one.event] = one
+            events |= {one.event, *(UUID(text) for text in one.replaces)}
+            passes |= set() if one.pass_id is None else {one.pass_id}
+    return list(found.values())
