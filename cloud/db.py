@@ -51,6 +51,7 @@ class LockKey(IntEnum):
     EVENTS = 0x544C0002
     PARTITIONS = 0x544C0003
     PROJECTION = 0x544C0004
+    REBUILD = 0x544C0005
 
 
 class Trouble(StrEnum):

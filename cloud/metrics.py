@@ -1,4 +1,4 @@
-"""The metrics of ingest: every name and its meaning, once."""
+"""The metrics of ingest and of the projector: every name and its meaning, once."""
 
 from typing import ClassVar
 
@@ -86,3 +86,49 @@ class Metrics:
     def exposition(self) -> bytes:
         """As Prometheus reads it."""
         return generate_latest(self.registry)
+
+
+class ProjectorMetrics:
+    """In the registry of the process that the projector runs in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.up = Gauge(
+            "threadline_projector_up", "1 while the trace view is kept up", registry=registry
+        )
+        self.events = Counter(
+            "threadline_projector_events", "Events taken into the view", registry=registry
+        )
+        self.skipped = Counter(
+            "threadline_projector_skipped",
+            "Events left out of the view because of a bug; see table projection_skipped",
+            registry=registry,
+        )
+        self.rows_read = Counter(
+            "threadline_projector_rows_read", "Rows read to find what changes", registry=registry
+        )
+        self.position = Gauge(
+            "threadline_projector_position",
+            "recorded_seq up to which the view is complete",
+            registry=registry,
+        )
+        self.lag_events = Gauge(
+            "threadline_projector_lag_events",
+            "Events recorded and not in the view yet",
+            registry=registry,
+        )
+        self.lag_s = Gauge(
+            "threadline_projector_lag_seconds",
+            "Age of the oldest event recorded and not in the view yet",
+            registry=registry,
+        )
+        self.batch_s = Histogram(
+            "threadline_projector_batch_seconds",
+            "From the first read to the commit of a batch",
+            registry=registry,
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+        )
+        self.masters_pending = Gauge(
+            "threadline_projector_masters_pending",
+            "1 while masters have changed that need `threadline cloud rebuild`",
+            registry=registry,
+        )

@@ -8,6 +8,14 @@ create table projection (
 );
 insert into projection default values;
 
+-- Events that a bug kept out of the view. A rebuild tries them again.
+create table projection_skipped (
+    recorded_seq int8 primary key,
+    event uuid not null,
+    error text not null,
+    at timestamptz not null default now()
+);
+
 create table projected (
     event uuid primary key,
     recorded_seq int8 not null,

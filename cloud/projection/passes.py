@@ -39,13 +39,13 @@ class Claims:
 
 def record_of(event: PassEvent, calendars: Mapping[str, Sequence[Calendar]]) -> Record:
     """What the nest did."""
-    return Record(_pass_row(event, calendars), tuple(_values(event)), tuple(_curves(event)))
+    return Record(pass_row(event, calendars), tuple(_values(event)), tuple(_curves(event)))
 
 
 def claims_of(event: PassEvent, met: Mapping[str, tuple[Taken, ...]], meant: Meant) -> Claims:
     """Whose part it was and what went into it, as identity and holders say now."""
     items = tuple(_work(event, meant)) + tuple(_others(event, met, meant))
-    parents = sorted({(row.item, row.certainty) for row in items if row.role == ROLE_WORK})
+    parents = _parents(items)
     links = tuple(
         link
         for i, feed in enumerate(event.feeds)
@@ -61,7 +61,7 @@ def bucket_key(line: UUID, shift: Shift) -> UUID:
     )
 
 
-def _pass_row(event: PassEvent, calendars: Mapping[str, Sequence[Calendar]]) -> PassRow:
+def pass_row(event: PassEvent, calendars: Mapping[str, Sequence[Calendar]]) -> PassRow:
     series = f"{event.key.series:016x}"
     line = line_key(event.site, event.station, event.nest, series)
     shift = shift_of(calendars, event.site, from_us(pass_time_us(event)))
@@ -154,6 +154,15 @@ def _others(
             yield _other(event, slot, item, (role, certainty))
     for mention in meant.get((event.id, "about"), ()):
         yield _other(event, "about", mention.item, (ROLE_SAMPLE, mention.certainty))
+
+
+def _parents(items: Sequence[PassItemRow]) -> list[tuple[UUID, str]]:
+    """Each item that was worked, once; where two places claim it, the surer claim counts."""
+    found: dict[UUID, str] = {}
+    for row in items:
+        if row.role == ROLE_WORK and found.get(row.item) != Certainty.EXACT:
+            found[row.item] = row.certainty
+    return sorted(found.items())
 
 
 def _other(event: PassEvent, slot: str, item: UUID, said: tuple[str, str]) -> PassItemRow:

@@ -213,9 +213,13 @@ class Workspace:
         slots = (sheet.slots[key] for key in keys)
         return [cast("R", slot.now.row) for slot in slots if slot.now is not None]
 
+    def know_empty(self, kind: type[Row], column: str, value: Any) -> None:
+        """There can be no stored row with this value: do not ask."""
+        self._sheet(kind).loaded[column].add(value)
+
     async def events(self, ids: Iterable[UUID]) -> dict[UUID, Event]:
         wanted = set(ids)
-        missing = wanted - self._events.keys()
+        missing = [one for one in wanted if one not in self._events]
         if missing:
             self._events.update((one.id, one) for one in await self._store.events(missing))
         return {one: self._events[one] for one in wanted if one in self._events}

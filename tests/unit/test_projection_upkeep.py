@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from cloud.projection.holders import Discipline
 from cloud.projection.masters import Masters
 from cloud.projection.rows import VIEW, HolderOpRow, Row
-from cloud.projection.upkeep.advance import advance, prefetch
+from cloud.projection.upkeep.advance import advance
+from cloud.projection.upkeep.prefetch import prefetch
 from cloud.projection.whole import project
 from cloud.projection.workspace import Workspace
 from protocols.events import Event
@@ -29,7 +30,7 @@ async def keep_up(
     for start in range(0, len(events), batch):
         ws = Workspace(store)
         part = events[start : start + batch]
-        await prefetch(ws, part)
+        await prefetch(ws, part, MASTERS)
         for seq, one in enumerate(part, first_seq + start):
             await advance(ws, one, seq, MASTERS)
         await ws.flush()

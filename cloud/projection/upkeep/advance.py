@@ -3,18 +3,13 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from cloud.projection.holders import ops_of
 from cloud.projection.masters import Masters
 from cloud.projection.rows import (
     HeadRow,
-    ItemNameRow,
     LinkRow,
     PassItemRow,
     PassRow,
-    ReplacedRow,
-    StatementRow,
 )
-from cloud.projection.statements import statements_of
 from cloud.projection.upkeep.claims import Stale, derive
 from cloud.projection.upkeep.force import turn
 from cloud.projection.upkeep.holders import Shifted, met_by, rerun
@@ -81,19 +76,3 @@ async def _fed(ws: Workspace, moves: set[UUID], remeant: Remeant, stale: Stale) 
     passes |= {one.pass_id for one in seated if one.slot.startswith("seats.")}
     rows = await ws.read(PassRow, "pass_id", passes)
     stale.claimed |= {row.event for row in rows}
-
-
-async def prefetch(ws: Workspace, events: Iterable[Event]) -> None:
-    """Read what the coming events will surely ask for, in few round trips."""
-    events = list(events)
-    ids = {event.id for event in events} | {one for event in events for one in event.replaces}
-    passes = {event.pass_id for event in events if isinstance(event, PassEvent)}
-    await ws.read(HeadRow, "event", ids)
-    await ws.read(HeadRow, "pass_id", passes)
-    await ws.read(ReplacedRow, "replaced", ids)
-    said = [one for event in events for one in statements_of(event, {})]
-    await ws.read(StatementRow, "key", {one.slot for one in said})
-    names = {key for one in said for key in one.keys} - {one.slot for one in said}
-    await ws.read(ItemNameRow, "name_key", names)
-    await ws.read_tails(op.holder for event in events for op in ops_of(event))
-    await ws.read(PassRow, "pass_id", passes)

@@ -1,10 +1,27 @@
 """A new event among its family: which events come into force by it and which go out of it."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 from uuid import UUID
 
 from cloud.projection.force import head_of, in_force
-from cloud.projection.rows import HeadRow, ReplacedRow, TraceAlarmRow
+from cloud.projection.rows import (
+    GapRow,
+    HeadRow,
+    HolderOpRow,
+    JointRow,
+    LinkRow,
+    MentionRow,
+    PassCurveRow,
+    PassItemRow,
+    PassRow,
+    ReplacedRow,
+    Row,
+    SaidRow,
+    StatementRow,
+    TraceAlarmRow,
+    ValueRow,
+)
 from cloud.projection.workspace import Workspace
 from protocols.events import Event
 
@@ -22,7 +39,12 @@ async def turn(ws: Workspace, event: Event, recorded_seq: int) -> Turned | None:
     head = head_of(event, recorded_seq)
     if await ws.read(HeadRow, "event", [head.event]):
         return None
+    for kind, column in _BY_EVENT:  # an event that was never taken in has left no trace
+        ws.know_empty(kind, column, head.event)
     family = [*await _family(ws, head), head]
+    if head.pass_id is not None and len(family) == 1:
+        for kind, column in _BY_PASS:
+            ws.know_empty(kind, column, head.pass_id)
     force = in_force(family)
     after = [replace(one, in_force=one.event in force.standing) for one in family]
     ws.replace((), after)
@@ -34,6 +56,26 @@ async def turn(ws: Workspace, event: Event, recorded_seq: int) -> Turned | None:
         tuple(one for one in after if one.in_force and not was[one.event]),
         tuple(one for one in after if not one.in_force and was[one.event]),
     )
+
+
+_BY_EVENT: Final[tuple[tuple[type[Row], str], ...]] = (
+    (HolderOpRow, "event"),
+    (StatementRow, "event"),
+    (MentionRow, "event"),
+    (JointRow, "event"),
+    (SaidRow, "event"),
+    (GapRow, "event"),
+    (LinkRow, "owner"),
+    (LinkRow, "event"),
+    (TraceAlarmRow, "owner"),
+)
+_BY_PASS: Final[tuple[tuple[type[Row], str], ...]] = (
+    (PassRow, "pass_id"),
+    (ValueRow, "pass_id"),
+    (PassCurveRow, "pass_id"),
+    (PassItemRow, "pass_id"),
+    (LinkRow, "owner"),
+)
 
 
 async def _family(ws: Workspace, head: HeadRow) -> list[HeadRow]:

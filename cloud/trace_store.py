@@ -1,0 +1,244 @@
+"""Rows of the projection in PostgreSQL: all SQL of the workspace, made from the row classes.
+
+Rule 1: one connection, inside the caller's transaction; names are found by its search path.
+"""
+
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from types import UnionType
+from typing import Any, Final, LiteralString, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from cloud.db import AsyncConnection, Jsonb, sql
+from cloud.projection.holders import Order
+from cloud.projection.rows import MEMORY, VIEW, HolderOpRow, Row
+from cloud.projection.workspace import Changes, Tail, Version
+from protocols.events import Event, decode_event
+
+
+class PostgresStore:
+    """Answers a `Workspace` from tables. `rows_read` counts what was answered."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.rows_read = 0
+
+    async def read(
+        self, kind: type[Row], column: str, values: Collection[Any]
+    ) -> Sequence[Version]:
+        plan = _PLANS[kind]
+        rows = await self._rows(plan.reads[column], [list(values)])
+        return [plan.version(row) for row in rows]
+
+    async def events(self, ids: Collection[UUID]) -> Sequence[Event]:
+        rows = await self._rows(_EVENTS, [list(ids)])
+        return [decode_event(body) for (body,) in rows]
+
+    async def tails(self, holders: Collection[str]) -> dict[str, Tail]:
+        rows = await self._rows(_TAILS, [list(holders)])
+        return {
+            row[0]: Tail((row[1], row[2], row[3], row[4]), _op_or_none(row[5:])) for row in rows
+        }
+
+    async def state_before(self, holder: str, order: Order) -> HolderOpRow | None:
+        rows = await self._rows(_STATE_BEFORE, [holder, holder, *order])
+        return _op_or_none(rows[0]) if rows else None
+
+    async def ops_from(self, holder: str, order: Order, limit: int) -> Sequence[HolderOpRow]:
+        rows = await self._rows(_OPS_FROM, [holder, holder, *order, limit])
+        return [HolderOpRow(*row) for row in rows]
+
+    async def count_passes(self, line: UUID, low: Decimal, high: Decimal) -> int:
+        rows = await self._rows(_COUNT_PASSES, [line, low, high])
+        return int(rows[0][0])
+
+    async def write(self, changes: dict[type[Row], Changes]) -> None:
+        async with self._connection.pipeline():
+            for kind, one in changes.items():
+                await self._write(_PLANS[kind], one)
+
+    async def _write(self, plan: "_Plan", changes: Changes) -> None:
+        if changes.removed:
+            keys = _columns(changes.removed, len(plan.key))
+            await self._connection.execute(plan.remove, keys)
+        if changes.ended:
+            keys = _columns([key for key, _ in changes.ended], len(plan.key))
+            ends = [known_to for _, known_to in changes.ended]
+            await self._connection.execute(plan.end, [*keys, ends])
+        written = [(*plan.values(one.row), one.known_from, None) for one in changes.added]
+        written += [(*plan.values(p.row), p.known_from, p.known_to) for p in changes.past]
+        if written:
+            columns = _columns(written, plan.width + 2)
+            known = len(columns) if plan.known else plan.width
+            await self._connection.execute(plan.add, columns[:known])
+
+    async def _rows(self, query: str, given: Sequence[Any]) -> list[Any]:
+        async with self._connection.cursor(binary=True) as cursor:
+            await cursor.execute(query, given)
+            rows = await cursor.fetchall()
+        self.rows_read += len(rows)
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is said to PostgreSQL about one table."""
+
+    kind: type[Row]
+    key: tuple[str, ...]
+    get: Callable[[Row], tuple[Any, ...]]
+    known: bool
+    width: int
+    jsons: frozenset[int]
+    reads: dict[str, str]
+    remove: str
+    end: str
+    add: str
+
+    def version(self, row: Sequence[Any]) -> Version:
+        known_from = row[-1] if self.known else 0
+        return Version(self.kind(*row[: self.width]), known_from)
+
+    def values(self, row: Row) -> tuple[Any, ...]:
+        values = self.get(row)
+        return tuple(
+            Jsonb(value) if i in self.jsons and value is not None else value
+            for i, value in enumerate(values)
+        )
+
+
+def _plan(kind: type[Row]) -> _Plan:
+    table = kind.TABLE
+    names = _names(kind)
+    types = _types(kind)
+    known_types = {**types, "known_from": "int8", "known_to": "int8"}
+    written = (*names, "known_from", "known_to") if table.known else names
+    shown = (*names, "known_from") if table.known else names
+    current = sql.SQL(" and known_to is null") if table.known else sql.SQL("")
+    parts = {
+        "table": sql.Identifier(table.name),
+        "shown": _listed(shown),
+        "written": _listed(written),
+        "current": current,
+        "keys": _listed(table.key),
+        "given_keys": _unnested([types[name] for name in table.key]),
+        "given_ends": _unnested([*(types[name] for name in table.key), "int8"]),
+        "given": _unnested([known_types[name] for name in written]),
+        "same": sql.SQL(" and ").join(
+            sql.SQL("t.{0} = k.{0}").format(sql.Identifier(name)) for name in table.key
+        ),
+    }
+    found = "select {shown} from {table} where {column} = any(%s){current}"
+    remove = "delete from {table} t using {given_keys} as k ({keys}) where {same}{current}"
+    end = (
+        "update {table} t set known_to = k.ends from {given_ends} as k ({keys}, ends)"
+        " where {same}{current}"
+    )
+    add = "insert into {table} ({written}) select * from {given}"
+    return _Plan(
+        kind,
+        table.key,
+        operator.attrgetter(*names),
+        table.known,
+        len(names),
+        frozenset(i for i, name in enumerate(names) if types[name] == "jsonb"),
+        {
+            column: _said(found, {**parts, "column": sql.Identifier(column)})
+            for column in table.found_by
+        },
+        _said(remove, parts),
+        _said(end, parts),
+        _said(add, parts),
+    )
+
+
+def _said(text: LiteralString, parts: Mapping[str, sql.Composable]) -> str:
+    """Put together once: psycopg remembers what it made of a text, not of its parts."""
+    return sql.SQL(text).format(**parts).as_string()
+
+
+def _names(kind: type[Row]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # rows are dataclasses
+
+
+def _types(kind: type[Row]) -> dict[str, str]:
+    hints = get_type_hints(kind)
+    return {name: _type_of(hints[name]) for name in _names(kind)}
+
+
+def _type_of(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (one for one in get_args(hint) if one is not type(None))
+    return _SQL_TYPES[hint]
+
+
+_SQL_TYPES: Final = {
+    UUID: "uuid",
+    str: "text",
+    int: "int8",
+    bool: "boolean",
+    float: "float8",
+    Decimal: "numeric",
+    datetime: "timestamptz",
+    Any: "jsonb",
+}
+
+
+def _listed(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _unnested(types: Sequence[str]) -> sql.Composed:
+    arrays = sql.SQL(", ").join(sql.SQL("%s::" + one + "[]") for one in types)
+    return sql.SQL("unnest({})").format(arrays)
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    return [[row[i] for row in rows] for i in range(width)]
+
+
+def _op_or_none(row: Sequence[Any]) -> HolderOpRow | None:
+    return None if row[0] is None else HolderOpRow(*row)
+
+
+_OP_COLUMNS: Final = _listed(_names(HolderOpRow))
+_PLANS: Final = {kind: _plan(kind) for kind in (*VIEW, *MEMORY)}
+
+_EVENTS: Final = "select body::text from event where id = any(%s)"
+_COUNT_PASSES: Final = "select count(*) from pass where line = %s and count between %s and %s"
+
+
+def _query(text: LiteralString) -> str:
+    return _said(text, {"columns": _OP_COLUMNS})
+
+
+_STATE_BEFORE: Final = _query(
+    "select {columns} from holder_op where md5(holder) = md5(%s) and holder = %s"
+    " and state is not null and (at_us, rank, event, ordinal) < (%s, %s, %s, %s)"
+    " order by at_us desc, rank desc, event desc, ordinal desc limit 1"
+)
+_OPS_FROM: Final = _query(
+    "select {columns} from holder_op where md5(holder) = md5(%s) and holder = %s"
+    " and (at_us, rank, event, ordinal) >= (%s, %s, %s, %s)"
+    " order by at_us, rank, event, ordinal limit %s"
+)
+_TAILS: Final = _query(
+    """
+    select asked.holder, l.at_us, l.rank, l.event, l.ordinal, s.*
+    from unnest(%s::text[]) as asked (holder)
+    cross join lateral (
+        select at_us, rank, event, ordinal from holder_op o
+        where md5(o.holder) = md5(asked.holder) and o.holder = asked.holder
+        order by at_us desc, rank desc, event desc, ordinal desc limit 1
+    ) l
+    left join lateral (
+        select {columns} from holder_op o
+        where md5(o.holder) = md5(asked.holder) and o.holder = asked.holder
+          and state is not null
+        order by at_us desc, rank desc, event desc, ordinal desc limit 1
+    ) s on true
+    """
+)
