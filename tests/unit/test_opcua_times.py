@@ -53,6 +53,12 @@ def test_the_source_time_is_the_time_when_asked_for() -> None:
     assert row(NO_TIME, how=TimeSource.SOURCE).time_us == NOW
 
 
+def test_a_source_time_too_old_to_be_the_time_is_kept_beside() -> None:
+    found = row(YEAR_1990, how=TimeSource.SOURCE)
+    assert (found.time_us, found.device_time_us) == (NOW, YEAR_1990)
+    assert (found.quality, found.code) == (Quality.GOOD, None)
+
+
 def test_an_old_time_of_a_value_that_stands_still_is_no_wrong_clock() -> None:
     assert row(NOW - 30 * DAY, before=NOW - 30 * DAY).quality == Quality.GOOD
     assert row(NOW - 30 * DAY).quality == Quality.GOOD

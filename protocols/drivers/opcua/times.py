@@ -30,10 +30,13 @@ def set_times(
     """Times of cells that one response carried; `before`: their source times at the last read."""
     sheet.time[cells] = now.arrival_us
     known = sources != NO_TIME
-    wrong = _wrong(sources, known, before, now, round(how.max_skew_s * 1e6))
-    if how.time_source is TimeSource.SOURCE:
-        _use_source(sheet, cells, sources, known & ~wrong)
+    skew_us = round(how.max_skew_s * 1e6)
+    wrong = _wrong(sources, known, before, now, skew_us)
     kept = wrong | known if how.keep_source_time else wrong
+    if how.time_source is TimeSource.SOURCE:
+        near = known & ~wrong & (sources >= now.arrival_us - skew_us)
+        _use_source(sheet, cells, sources, near)
+        kept = kept | (known & ~near)
     if kept.any():
         said = np.where(known, sources, now.server_us)
         sheet.device_time()[cells[kept]] = said[kept]
