@@ -16,13 +16,40 @@ from edge.entries import Broken, NoSpace
 from protocols.errors import ConfigError, Problem
 
 CHECKPOINT_PAGES: Final = 1000  # 4 MiB of log: the next commits write over it, it does not grow
+LOCK_S: Final = 1.0  # a process that was just killed may still hold its lock for a moment
 _PAGE_BYTES: Final = 4096
+_PAGES_MAX: Final = 0x7FFFFFFF  # SQLite's own limit in its older releases; 8 TiB of ours
 _LOG_HEADER_BYTES: Final = 24  # of each page in the log
 _IN_USE: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REFUSED: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _PRIMARY: Final = 0xFF  # of an extended error code
 
 Row = tuple[Any, ...]
+
+
+class Wreck:
+    """A damaged file, to read what can be read; every read may be Broken."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _translated(path):
+            self._db = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None)
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+            # Without this SQLite refuses a file that is shorter than its first page says.
+            self._db.execute("PRAGMA writable_schema = ON").fetchall()
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        with _translated(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    def each(self, sql: str) -> Iterator[Row]:
+        """Row by row, as far as it goes: Broken comes where the damage is."""
+        with _translated(self.path):
+            yield from self._db.execute(sql)
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
 
 
 class Database:
@@ -35,7 +62,9 @@ class Database:
         self._bytes_written = 0
         self.fresh = fresh = _size(path) == 0
         with _opening(path):
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                path, timeout=LOCK_S, isolation_level=None, check_same_thread=False
+            )
         try:
             with _opening(path):
                 self._set_up()
@@ -62,11 +91,6 @@ class Database:
         with _translated(self.path):
             found: Row | None = self._db.execute(sql, values).fetchone()
         return found
-
-    def each(self, sql: str) -> Iterator[Row]:
-        """Row by row, as far as it goes: Broken comes where the damage is."""
-        with _translated(self.path):
-            yield from self._db.execute(sql)
 
     def commit(self) -> None:
         with _translated(self.path):
@@ -96,15 +120,27 @@ class Database:
         """Log and file together, up to the last checkpoint."""
         return self._bytes_written
 
-    def limit_pages(self, pages: int) -> None:
-        """Let the file grow no further than this, or than it is: for tests of a full disk."""
+    def confine(self, more_bytes: int) -> None:
+        """Let the file grow no further: then a page too many fails at once and for itself.
+
+        Else it would be taken into the log, and fail whenever that is moved into the file.
+        """
+        self.checkpoint()
         with _translated(self.path):
-            self._db.execute(f"PRAGMA max_page_count = {pages:d}")
+            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        self._limit(pages + more_bytes // _PAGE_BYTES)
+
+    def expand(self) -> None:
+        self._limit(_PAGES_MAX)
 
     def close(self) -> None:
         """Safe twice. What was committed is on the disk already, so a failure loses nothing."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+
+    def _limit(self, pages: int) -> None:
+        with _translated(self.path):
+            self._db.execute(f"PRAGMA max_page_count = {pages:d}").fetchall()
 
     def _set_up(self) -> None:
         for line in (

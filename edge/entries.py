@@ -238,5 +238,11 @@ class Store(Protocol):
     def settle(self) -> None:
         """Between transactions: whatever keeps the next commit quick."""
 
+    def confine(self, more_bytes: int) -> None:
+        """From now on take only so much more of the disk: further room is made inside."""
+
+    def expand(self) -> None:
+        """The end of `confine`."""
+
     def close(self) -> None:
         """Release the file; what was not committed is gone. Safe twice."""

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge.database import Database, Row
+from edge.database import Row, Wreck
 from edge.entries import Broken, Entry, NoSpace, State, Stream, entry_of, whole
 from edge.spool_file import (
-    APPLICATION_ID,
     ENTRIES,
-    FORMAT,
     SEQ_BITS,
     SpoolFile,
     entry_from,
@@ -23,7 +21,6 @@ from edge.spool_file import (
     states_from,
     stream_from,
 )
-from protocols.errors import ConfigError
 
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 _ASIDE: Final = "SELECT id, at, why, epoch, lane, seq, digest, sealed FROM aside ORDER BY id"
@@ -44,8 +41,8 @@ class Salvaged:
 def salvage(damaged: Path, into: SpoolFile, now_us: int) -> Salvaged:
     """Copy what is whole and commit it. Broken: the new file is no better."""
     try:
-        old = Database(damaged, tables="", application=APPLICATION_ID, version=FORMAT)
-    except (Broken, NoSpace, ConfigError):  # not even its first page can be read
+        old = Wreck(damaged)
+    except Broken:  # not even its first page can be read
         return Salvaged()
     try:
         return _Rescue(old, into, now_us).run()
@@ -54,7 +51,7 @@ def salvage(damaged: Path, into: SpoolFile, now_us: int) -> Salvaged:
 
 
 class _Rescue:
-    def __init__(self, old: Database, into: SpoolFile, now_us: int) -> None:
+    def __init__(self, old: Wreck, into: SpoolFile, now_us: int) -> None:
         self._old = old
         self._into = into
         self._now_us = now_us

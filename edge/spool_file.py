@@ -241,6 +241,12 @@ class SpoolFile:
         self._forget_streams()
         self._db.checkpoint(least_bytes=_CHECKPOINT_BYTES)
 
+    def confine(self, more_bytes: int) -> None:
+        self._db.confine(more_bytes)
+
+    def expand(self) -> None:
+        self._db.expand()
+
     def close(self) -> None:
         self._db.close()
 

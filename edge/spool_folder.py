@@ -5,7 +5,6 @@ Rule 2: a damaged file is never written to again; what is whole in it is copied 
 Rule 3: the ballast is disk space given back when the disk is full: the spool needs some to let go.
 """
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from edge.salvage import Salvaged, salvage
 from edge.spool_file import SALVAGED_NOTE, SpoolFile
 from protocols.errors import ConfigError, Problem
 
-BALLAST_BYTES: Final = 8 * 1024 * 1024  # one full log and the pages of a large transaction
+BALLAST_BYTES: Final = 8 * 1024 * 1024  # half for the log, half for the file to grow
 DAMAGED_KEPT: Final = 4
 _CURRENT: Final = "current"
 _INCOMING: Final = "incoming"
@@ -61,9 +60,12 @@ class SpoolFolder:
         opened = self._start_afresh()
         return opened.store, opened.lost
 
-    def relieve(self) -> None:
-        with contextlib.suppress(OSError):  # gone already, or the disk fails, which others say
+    def relieve(self) -> int:
+        try:
             self._ballast.unlink()
+        except OSError:  # gone already, or the disk fails, which others say
+            return 0
+        return BALLAST_BYTES // 2
 
     def prepare(self) -> bool:
         """Only where as much again stays free, so that the ballast itself fills no disk."""

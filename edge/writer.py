@@ -29,6 +29,7 @@ CUTS_MAX: Final = 256
 UNSENT_LIVE_MAX: Final = 64
 LAZY_S: Final = 0.1  # how long a receipt may wait for the commit of a cut
 RETRY_S: Final = 1.0
+LOOK_AGAIN_S: Final = 2.0  # so that a disk at its edge is no line of log per cut
 STOP_S: Final = 10.0
 NEVER: Final = math.inf
 
@@ -47,8 +48,8 @@ class Disk(Protocol):
     def reopen(self) -> tuple[Store, Sequence[Entry]]:
         """Put the broken file aside; a new one with what could be saved, and what is lost."""
 
-    def relieve(self) -> None:
-        """Give back the room that was kept for a full disk."""
+    def relieve(self) -> int:
+        """Give back the room that was kept for a full disk; by how much the file may grow in it."""
 
     def prepare(self) -> bool:
         """Take that room again; False: there is none."""
@@ -122,6 +123,7 @@ class Writer:
         self._store_lost = False
         self._retry_at_s = 0.0
         self._lazy_at_s = NEVER
+        self._look_again_at_s = 0.0
         self._seen_us = clock.now_us()
         self._standing = self._look()
         self._thread = threading.Thread(target=self._main, name="spool", daemon=True)
@@ -190,7 +192,9 @@ class Writer:
             for job in jobs:
                 self._run(job)
             if cuts and (self._store_is_there() or self._reopen(None)):
+                self._look_again()
                 self._write(cuts)
+                self._settle()
             if last or self._now_s() >= self._lazy_at_s:
                 self._commit_lazily()
             self._publish()
@@ -217,7 +221,8 @@ class Writer:
             result = job.run(self._spool)
         except NoSpace as error:
             self._roll_back()
-            self._disk.relieve()
+            self._enter(DISK_FULL, error)
+            self._confine()
             self._answer(job, Busy(str(error), RETRY_S))
         except Broken as error:
             self._reopen(error)
@@ -242,7 +247,7 @@ class Writer:
                 if not self._write_alone(pending):
                     break
         else:
-            self._recover()
+            self._written()
             self._tell(cuts, None, let_go=let_go)
 
     def _write_alone(self, pending: _Pending) -> bool:
@@ -273,12 +278,14 @@ class Writer:
             self._roll_back()
             self._enter(DISK_FULL, error)
         else:
-            self._recover()
+            self._written()
             return let_go
-        self._disk.relieve()
         try:
-            self._spool.shrink(pending.now_us)
-            self._commit()
+            more_bytes = self._disk.relieve()
+            self._spool.store.confine(more_bytes)
+            if not more_bytes:
+                self._spool.shrink(pending.now_us)
+                self._commit()
             self._write_whole([pending])
         except NoSpace:
             self._roll_back()
@@ -307,11 +314,23 @@ class Writer:
             return
         try:
             self._spool.commit()
-            self._spool.store.settle()
         except NoSpace as error:
             self._roll_back()
             self._enter(DISK_FULL, error)
-            self._disk.relieve()
+            self._confine()
+        except Broken as error:
+            self._reopen(error)
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Apart from the commit: what is committed stays, whatever comes of this."""
+        if not self._store_is_there():
+            return
+        try:
+            self._spool.store.settle()
+        except NoSpace as error:  # the next commit fails for the same reason and makes room
+            self._enter(DISK_FULL, error)
         except Broken as error:
             self._reopen(error)
 
@@ -351,15 +370,34 @@ class Writer:
     def _store_is_there(self) -> bool:
         return not self._store_lost
 
-    def _recover(self) -> None:
+    def _confine(self) -> None:
+        """Give what waits for the disk its room; without any, the next try fails again."""
+        with contextlib.suppress(NoSpace, Broken):
+            self._spool.store.confine(self._disk.relieve())
+
+    def _look_again(self) -> None:
+        """Whether a disk that was full has room again."""
+        if self._state != DISK_FULL or self._now_s() < self._look_again_at_s:
+            return
+        self._look_again_at_s = self._now_s() + LOOK_AGAIN_S
+        if self._disk.prepare():
+            with contextlib.suppress(NoSpace, Broken):  # whatever it is, the next write says it
+                self._spool.store.expand()
+            self._recover()
+
+    def _written(self) -> None:
         self._retry_at_s = 0.0
-        if self._state != OK and self._disk.prepare():
-            self._state = OK
-            log.info("the spool takes everything again")
+        if self._state in (EVENTS_FULL, BROKEN):
+            self._recover()
+
+    def _recover(self) -> None:
+        self._state = OK
+        log.info("the spool takes everything again")
 
     def _enter(self, state: str, why: Exception) -> None:
         if self._state != state:
             self._state = state
+            self._look_again_at_s = self._now_s() + LOOK_AGAIN_S
             log.error("the spool cannot take everything", state=state, why=str(why))
 
     def _tell(self, cuts: Sequence[_Pending], why_not: str | None, *, let_go: bool) -> None:

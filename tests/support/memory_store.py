@@ -189,6 +189,12 @@ class MemoryStore:
     def settle(self) -> None:
         self._check()
 
+    def confine(self, more_bytes: int) -> None:
+        self._check(more_bytes)
+
+    def expand(self) -> None:
+        self._check()
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -1,0 +1,88 @@
+"""A process that writes a spool is killed at any moment; what it said was synced is whole there."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.entries import Stream
+from edge.spool_file import SpoolFile
+from protocols import codec
+from protocols.events import decode_event
+from protocols.frames import Frame, Lane, split
+from tests.support import cuts
+
+pytestmark = pytest.mark.integration
+
+KILLS = 8
+
+
+def run_and_kill(folder: Path, first: int, after_s: float) -> list[int]:
+    """Numbers that the child said were synced before it was killed."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.spool_child", str(folder), str(first)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdout is not None
+    said = [int(child.stdout.readline())]  # it has begun
+    time.sleep(after_s)
+    os.kill(child.pid, signal.SIGKILL)
+    said += [
+        int(line) for line in child.stdout.read().splitlines(keepends=True) if line[-1] == "\n"
+    ]
+    child.stdout.close()
+    child.wait()
+    return said
+
+
+def test_no_synced_cut_is_lost_and_none_is_half_there(tmp_path: Path) -> None:
+    chance = random.Random(20261122)  # noqa: S311 - where it is killed, not a secret
+    synced: list[int] = []
+    for kill in range(KILLS):
+        first = kill * 100_000
+        synced += run_and_kill(tmp_path, first, chance.uniform(0.0, 0.3))
+    store = SpoolFile(tmp_path / "current" / "spool.db")
+    rows: dict[int, int] = {}
+    events: dict[int, int] = {}
+    for held in store.holdings():
+        frames = read(store, held.stream)
+        seqs = [frame.header.seq for frame in frames]
+        assert seqs == list(range(1, held.head + 1)), "no hole, in order"
+        for frame in frames:
+            count(frame, rows, events)
+    watermark_us = store.recovered().watermark_us
+    last = max(rows)
+    assert store.recovered().state == {"binder": b"after %d" % last}
+    assert watermark_us == cuts.cut(last).watermark_us
+    store.close()
+    assert len(synced) > KILLS
+    assert set(synced) <= set(rows)
+    assert set(rows) == set(events)
+    assert set(rows.values()) == {50}
+    assert set(events.values()) == {2}
+
+
+def read(store: SpoolFile, stream: Stream) -> list[Frame]:
+    frames = [split(store.sealed(entry) or b"") for entry in store.unsent(stream, 1, 10**6, ())]
+    assert all(isinstance(frame, Frame) for frame in frames)
+    return [frame for frame in frames if isinstance(frame, Frame)]
+
+
+def count(frame: Frame, rows: dict[int, int], events: dict[int, int]) -> None:
+    raw = codec.payload_of(frame)
+    if frame.header.lane is Lane.EVENTS:
+        for line in codec.decode_lines(raw):
+            number = int((decode_event(line).reason or "").removeprefix("cut ")) // 100
+            events[number] = events.get(number, 0) + 1
+        return
+    for row in codec.decode_samples(raw).rows():
+        assert isinstance(row.value, float)
+        number = int(row.value) // 10_000
+        rows[number] = rows.get(number, 0) + 1
