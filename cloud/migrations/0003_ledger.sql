@@ -43,6 +43,7 @@ create table ledger_range (
     seq_from int8 not null,
     seq_to int8 not null check (seq_to >= seq_from),
     rows int8 not null,
+    rows_before int8 not null,                 -- of its first seq
     sealed_from timestamptz not null,
     sealed_to timestamptz not null,
     compacted_at timestamptz not null default now(),
