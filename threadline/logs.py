@@ -26,7 +26,7 @@ class LogLevel(StrEnum):
 
 
 # Libraries that log each request or packet below WARNING; theirs is not our one line per change.
-CHATTY = ("asyncua", "amqtt", "httpx", "pymodbus", "snap7", "transitions", "uvicorn.access")
+CHATTY = ("asyncua", "amqtt", "httpx2", "pymodbus", "snap7", "transitions", "uvicorn.access")
 
 
 def configure_logs(

@@ -27,18 +27,11 @@ class Stack:
 def open_stack(directory: Path, settings: BrokerSettings | None = None) -> Iterator[Stack]:
     """Clear what a killed run left in the directory, start both servers, end all in the end."""
     with Children(directory) as children:
-        yield _started(children, settings)
+        yield start_servers(children, settings)
 
 
-@contextmanager
-def open_fresh_stack(directory: Path, settings: BrokerSettings | None = None) -> Iterator[Stack]:
-    """The same in a directory that holds nothing of an earlier run any more."""
-    with Children(directory) as children:
-        children.wipe()
-        yield _started(children, settings)
-
-
-def _started(children: Children, settings: BrokerSettings | None) -> Stack:
+def start_servers(children: Children, settings: BrokerSettings | None = None) -> Stack:
+    """Both, among children that somebody else ends."""
     stack = Stack(children, Postgres(children), pick_broker(children, settings))
     stack.postgres.start()
     stack.broker.start()

@@ -11,23 +11,29 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from cloud import agents
+from cloud.db import connect
+from cloud.migrate import migrate
+from cloud.storage import Policy, Wanted
+from cloud.tokens import Scope, create_token
 from edge.status import ask_status
 from protocols.errors import Disconnected
 from threadline.children import Child, Children, StackError, wait_until
 from threadline.demo.files import Places, agent_file_text, example_file, plant_file
 from threadline.demo.signals import Leaving
 from threadline.ports import HOST, free_port
-from threadline.stack import Stack, open_fresh_stack
+from threadline.stack import Stack, start_servers
 
 AGENT: Final = "plant1.line1"
 SCOPE: Final = "L1/**"
 UP_S: Final = 60.0  # a slow machine compiles every module at the first start
-COMMAND_S: Final = 120.0
+TOKEN_LIFE: Final = timedelta(days=1)
 PROBE_S: Final = 2.0
 
 
@@ -64,72 +70,68 @@ def open_line(directory: Path, leaving: Leaving, say: Callable[[str], None]) -> 
         Left: somebody wanted to go before all was up.
         StackError: something does not come up.
     """
-    with open_fresh_stack(directory) as stack:
-        yield _Starting(stack, leaving, say).line()
+    with Children(directory) as children:
+        children.wipe()
+        yield _Starting(children, leaving, say).line()
 
 
 class _Starting:
     """Starts one after the other; gives up as soon as somebody wants to leave."""
 
-    def __init__(self, stack: Stack, leaving: Leaving, say: Callable[[str], None]) -> None:
-        self._stack = stack
+    def __init__(self, children: Children, leaving: Leaving, say: Callable[[str], None]) -> None:
+        self._children = children
         self._leaving = leaving
         self._say = say
-        self._directory = stack.children.directory
+        self._directory = children.directory
+        self._env: dict[str, str] = {}
+        self._processes: dict[str, Child] = {}
+
+    def line(self) -> Line:
+        plant, ports_file = self._plant()  # the slowest of all: the others start meanwhile
+        stack = self._servers()
+        dsn = stack.postgres.create_database("trace")
+        token = make_database(dsn)
+        self._say("the database has its tables, and knows the agent and a reader")
         self._env = {
-            "THREADLINE_CLOUD_DATABASE": stack.postgres.create_database("trace"),
+            "THREADLINE_CLOUD_DATABASE": dsn,
             "THREADLINE_CLOUD_MQTT_HOST": stack.broker.host,
             "THREADLINE_CLOUD_MQTT_PORT": str(stack.broker.port),
         }
-        self._processes: dict[str, Child] = {
-            "postgres": stack.postgres.child,
-            "broker": stack.broker.child,
-        }
-
-    def line(self) -> Line:
-        self._say(f"PostgreSQL and {self._stack.broker.name} are up")
-        ports = self._plant()
-        token = self._database()
         api_url = self._cloud()
-        agent_file, socket = self._agent(ports)
-        return Line(self._stack.children, self._processes, agent_file, socket, api_url, token)
+        self._wait(plant, "listening on all its ports", ports_file.exists)
+        ports: dict[str, dict[str, Any]] = json.loads(ports_file.read_text("utf-8"))
+        self._say(f"the simulated plant runs: {len(ports)} devices")
+        agent_file, socket = self._agent(ports, f"mqtt://{stack.broker.host}:{stack.broker.port}")
+        return Line(self._children, self._processes, agent_file, socket, api_url, token)
 
-    def _plant(self) -> Mapping[str, Mapping[str, Any]]:
+    def _plant(self) -> tuple[Child, Path]:
         ports = self._directory / "ports.json"
-        control = self._directory / "plant.sock"
-        journal = self._directory / "journal.jsonl"
         words = ["simulators", "run", str(plant_file()), "--ports-file", str(ports)]
-        words += ["--journal", str(journal), "--control", str(control)]
-        plant = self._start("plant", words)
-        self._wait(plant, "listening on all its ports", ports.exists)
-        found: dict[str, dict[str, Any]] = json.loads(ports.read_text())
-        self._say(f"the simulated plant runs: {len(found)} devices, its own journal {journal}")
-        return found
+        words += ["--journal", str(self._directory / "journal.jsonl")]
+        words += ["--control", str(self._directory / "plant.sock")]
+        return self._start("plant", words), ports
 
-    def _database(self) -> str:
-        """The token of a reader."""
-        self._run("cloud", "migrate")
-        self._run("cloud", "agents", "add", AGENT, "--scope", SCOPE)
-        made = self._run("cloud", "token", "create", "demo", "--scope", "read")
-        self._say("the database has its tables, the agent is known")
-        return made.split()[-1]
+    def _servers(self) -> Stack:
+        self._leaving.look()
+        stack = start_servers(self._children)
+        self._processes["postgres"] = stack.postgres.child
+        self._processes["broker"] = stack.broker.child
+        self._say(f"PostgreSQL and {stack.broker.name} are up")
+        return stack
 
     def _cloud(self) -> str:
         """Ingest and API; the API's address."""
         probes, api = free_port(), free_port()
         ingest = self._start("ingest", ["cloud", "ingest", "--metrics-port", str(probes)])
         served = self._start("api", ["cloud", "api", "--host", HOST, "--port", str(api)])
-        health = f"http://{HOST}:{probes}/health"
+        health, page = f"{url_of(probes)}/health", f"{url_of(api)}/openapi.json"
         self._wait(ingest, f"healthy by {health}", lambda: _answers(health))
-        self._wait(
-            served, f"answering on port {api}", lambda: _answers(f"{url_of(api)}/openapi.json")
-        )
+        self._wait(served, f"answering {page}", lambda: _answers(page))
         self._say(f"ingest and the trace API are up: {url_of(api)}/docs")
         return url_of(api)
 
-    def _agent(self, ports: Mapping[str, Mapping[str, Any]]) -> tuple[Path, Path]:
+    def _agent(self, ports: Mapping[str, Mapping[str, Any]], broker: str) -> tuple[Path, Path]:
         agent_file, socket = self._directory / "agent.yaml", self._directory / "agent.sock"
-        broker = f"mqtt://{self._stack.broker.host}:{self._stack.broker.port}"
         places = Places(ports, broker, self._directory / "spool", socket)
         agent_file.write_text(agent_file_text(example_file().read_text("utf-8"), places), "utf-8")
         agent = self._start("agent", ["edge", "run", str(agent_file)])
@@ -139,7 +141,7 @@ class _Starting:
 
     def _start(self, name: str, words: Sequence[str]) -> Child:
         self._leaving.look()
-        child = self._stack.children.start(name, threadline(*words), env=self._env)
+        child = self._children.start(name, threadline(*words), env=self._env)
         self._processes[name] = child
         return child
 
@@ -150,14 +152,17 @@ class _Starting:
 
         wait_until(is_ready, child, what, UP_S)
 
-    def _run(self, *words: str) -> str:
-        self._leaving.look()
-        done = run(words, self._env, COMMAND_S)
-        if done.returncode != 0:
-            raise StackError(
-                f"threadline {' '.join(words)}: code {done.returncode}:\n{done.stderr}"
-            )
-        return done.stdout
+
+def make_database(dsn: str) -> str:
+    """What `cloud migrate`, `cloud agents add` and `cloud token create` do; a reader's token."""
+    now = datetime.now(UTC)  # noqa: TID251 - the demo is where time comes in
+    with connect(dsn, application="threadline demo") as connection:
+        migrate(connection, Wanted.AUTO, Policy(), now)
+        agents.add(connection, AGENT, [SCOPE])
+        token = create_token(connection, "demo", [Scope.READ], sites=None, lifetime=TOKEN_LIFE)
+    if token is None:
+        raise StackError("a new database has a token named demo already")
+    return token
 
 
 def run(
