@@ -10,8 +10,10 @@ from rich.text import Text
 
 from threadline.demo.figures import DeviceLine, Figures, StationLine
 
-FIXED_LINES: Final = 7  # title, address, totals, two headings, the story's and a free one
-_NONE: Final = "-"
+FIXED_LINES: Final = 6  # title, totals in two lines, two headings, a free line
+CPU_FROM_LINES: Final = 30  # a small terminal has no room for what the processes cost
+NOTHING: Final = "-"
+VERDICTS: Final = {"pass": "green", "fail": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,16 @@ class Scene:
 def live(scene: Scene, width: int, height: int) -> RenderableType:
     """Everything, cut to the terminal: the story gives way first."""
     shown = scene.figures
+    parts: list[RenderableType] = [_title(scene), *_totals(shown)]
     room = height - FIXED_LINES - len(shown.devices) - len(shown.stations)
-    parts: list[RenderableType] = [_title(scene), _totals(shown), _devices(shown.devices)]
-    parts += [_stations(shown.stations, width), *_story(scene.story, room)]
-    return Group(*parts)
+    if shown.why:
+        parts.append(_line(Text("; ".join(shown.why), "red")))
+        room -= 1
+    if height >= CPU_FROM_LINES:
+        parts.append(_cost(shown))
+        room -= 1
+    parts += [_devices(shown.devices), _stations(shown.stations, width)]
+    return Group(*parts, *_story(scene.story, room))
 
 
 def plain(scene: Scene) -> str:
@@ -38,14 +46,14 @@ def plain(scene: Scene) -> str:
     shown = scene.figures
     words = [
         f"[{clock(shown.elapsed_s)}]",
-        f"read {_number(shown.read_per_s)}/s",
-        f"stored {_number(shown.stored_per_s)}/s",
-        f"overruns {_number(shown.overruns)}",
-        f"spool {_number(shown.waiting_rows)} rows",
+        f"read {number(shown.read_per_s)}/s",
+        f"stored {number(shown.stored_per_s)}/s",
+        f"overruns {number(shown.overruns)}",
+        f"spool {number(shown.waiting_rows)} rows",
         f"lag {seconds(shown.lag_s)}",
-        f"passes {_number(shown.passes)}",
-        f"gaps {_number(shown.gaps)}",
-        f"finished {_number(shown.finished)}",
+        f"passes {number(shown.passes)}",
+        f"gaps {number(shown.gaps)}",
+        f"finished {number(shown.finished)}",
         *(f"({one})" for one in shown.why),
     ]
     return "  ".join(words)
@@ -57,99 +65,109 @@ def clock(elapsed_s: float) -> str:
 
 
 def seconds(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.1f} s"
+    return NOTHING if value is None else f"{value:.1f} s"
 
 
 def size(value: int | None) -> str:
     if value is None:
-        return _NONE
+        return NOTHING
     return f"{value / 1024**2:.1f} MiB" if value >= 1024**2 else f"{value / 1024:.0f} KiB"
 
 
-def _number(value: float | None) -> str:
-    return _NONE if value is None else f"{value:,.0f}".replace(",", " ")
+def number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.0f}".replace(",", " ")
 
 
 def _title(scene: Scene) -> Text:
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append("Threadline", "bold")
-    text.append(f"  {scene.agent}  {clock(scene.figures.elapsed_s)}   trace API ")
-    text.append(f"{scene.api}/docs", "cyan underline")
+    text = Text.assemble(("Threadline ", "bold"), clock(scene.figures.elapsed_s))
+    text.append("   trace API ", "dim")
+    text.append(f"{scene.api}/docs", "cyan")
     text.append("   Ctrl-C ends", "dim")
+    return _line(text)
+
+
+def _totals(shown: Figures) -> list[Text]:
+    up = shown.uplink == "connected"
+    flow = Text.assemble(
+        _figure("read", number(shown.read_per_s), "/s"),
+        _figure("stored", number(shown.stored_per_s), "/s"),
+        _figure("lag", seconds(shown.lag_s)),
+        _figure("spool", number(shown.waiting_rows), " rows"),
+        ("uplink ", "dim"),
+        (shown.uplink, "green" if up else "yellow"),
+    )
+    made = Text.assemble(
+        _figure("passes", number(shown.passes)),
+        _figure("gaps", number(shown.gaps)),
+        _figure("overruns", number(shown.overruns)),
+        _figure("spool file", size(shown.spool_bytes)),
+        (number(shown.finished), "bold green"),
+        " units finished",
+    )
+    return [_line(flow), _line(made)]
+
+
+def _figure(word: str, value: str, unit: str = "") -> Text:
+    return Text.assemble((f"{word} ", "dim"), (value, "bold"), unit, "   ")
+
+
+def _cost(shown: Figures) -> Text:
+    text = Text("CPU  ", "dim")
+    for name, percent in shown.cpu_percent.items():
+        text.append_text(_figure(name, f"{percent:.0f}", " %"))
+    return _line(text)
+
+
+def _line(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
 
-def _totals(shown: Figures) -> Table:
-    table = Table.grid(padding=(0, 2))
-    units = f"{_number(shown.finished)} units finished"
-    row = [
-        f"read {_number(shown.read_per_s)}/s",
-        f"stored {_number(shown.stored_per_s)}/s",
-        f"lag {seconds(shown.lag_s)}",
-        f"spool {_number(shown.waiting_rows)} rows, {size(shown.spool_bytes)}",
-    ]
-    table.add_row(*row, Text(shown.uplink, "green" if shown.uplink == "connected" else "yellow"))
-    table.add_row(
-        f"passes {_number(shown.passes)}",
-        f"gaps {_number(shown.gaps)}",
-        _alarming("overruns ", shown.overruns),
-        Text(units, "bold"),
-        Text(" ".join(shown.why), "red"),
-    )
-    return table
-
-
-def _alarming(word: str, value: int | None) -> Text:
-    return Text(f"{word}{_number(value)}", "red" if value else "")
-
-
 def _devices(lines: Sequence[DeviceLine]) -> Table:
-    table = _table()
-    table.add_column("device", no_wrap=True)
-    for name in ("tags", "reads/s", "overruns", "late p99", "age"):
+    table = _table("device")
+    for name in ("tags", "reads/s", "overruns", "start late", "age"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    table.add_column("state", no_wrap=True, overflow="ellipsis")
     for one in lines:
         table.add_row(
             one.device,
             str(one.tags),
             f"{one.reads_per_s:.1f}",
-            _alarming("", one.overruns),
+            Text(number(one.overruns), "yellow" if one.overruns else ""),
             f"{one.late_ms:.1f} ms",
-            _NONE if one.age_ms is None else f"{one.age_ms:.0f} ms",
-            Text(one.state, "green" if one.state == "open" else "yellow"),
+            NOTHING if one.age_ms is None else f"{one.age_ms:.0f} ms",
+            Text(one.state, "green" if one.state == "up" else "yellow"),
         )
     return table
 
 
 def _stations(lines: Sequence[StationLine], width: int) -> Table:
-    table = _table()
-    table.add_column("station", no_wrap=True)
+    table = _table("station")
     for name in ("pass", "fail", "others", "gaps"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("last unit", no_wrap=True, overflow="ellipsis", max_width=max(20, width - 44))
     for one in lines:
-        last = Text(one.last_name)
-        last.append(f"  {one.last_verdict}", VERDICTS.get(one.last_verdict, "dim"))
+        last = Text.assemble(one.last_name, "  ", (one.last_verdict, _colour(one.last_verdict)))
         gaps = Text(str(one.gaps), "yellow" if one.gaps else "")
         table.add_row(one.place, str(one.passed), str(one.failed), str(one.others), gaps, last)
     return table
 
 
-VERDICTS: Final = {"pass": "green", "fail": "red"}
+def _colour(verdict: str) -> str:
+    return VERDICTS.get(verdict, "dim")
 
 
-def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim", pad_edge=False)
+def _table(first: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column(first, no_wrap=True, min_width=10)
+    return table
 
 
 def _story(lines: Sequence[Text], room: int) -> list[RenderableType]:
     """As many lines as there is room for; the last one says that there is more."""
     if room <= 0 or not lines:
         return []
-    shown = list(lines[:room])
+    shown = [_line(one.copy()) for one in lines[:room]]
     if len(lines) > room:
-        shown[-1] = Text("  …")
-    for line in shown:
-        line.no_wrap, line.overflow = True, "ellipsis"
+        shown[-1] = Text("  …", "dim")
     return list(shown)
