@@ -1,0 +1,190 @@
+"""What the demo shows: figures from two rounds of answers, fitted to the terminal."""
+
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from edge.status import (
+    AgentStatus,
+    DeviceShown,
+    GroupShown,
+    PipelineShown,
+    SpoolShown,
+    UplinkShown,
+)
+from threadline.demo.figures import Told, figures, newest_finished
+from threadline.demo.view import Scene, live, plain
+
+DEVICES = ("st000", "w10", "f07", "r15", "eol30", "p20", "scanner20", "st010")
+STATIONS = (
+    ("L1/EOL30", ""),
+    ("L1/F07-LOAD", ""),
+    ("L1/PRESS20", "a"),
+    ("L1/PRESS20", "b"),
+    ("L1/ROTOR15", ""),
+    ("L1/ST000", ""),
+    ("L1/ST010", ""),
+    ("L1/WIND10", ""),
+)
+
+
+def agent(read: int, finished: int, overruns: int = 0) -> AgentStatus:
+    return AgentStatus(
+        agent="plant1.line1",
+        version="1",
+        epoch="0" * 16,
+        at="2026-11-22T09:00:00Z",
+        started="2026-11-22T09:00:00Z",
+        devices=tuple(device(name, finished, overruns) for name in DEVICES),
+        pipeline=pipeline(read),
+        spool=SpoolShown(
+            bytes=5 * 1024**2, waiting_rows={"live": 250, "events": 2}, oldest_age_s=0
+        ),
+        uplink=UplinkShown(state="connected", connected=True, identity="unproven", counters={}),
+        metrics="off",
+        restarts={},
+    )
+
+
+def device(name: str, finished: int, overruns: int) -> DeviceShown:
+    group = GroupShown(
+        group="g",
+        interval_ms=100,
+        tags=54,
+        requests=2,
+        scheduled=finished,
+        started=finished,
+        finished=finished,
+        overruns=overruns,
+        down=0,
+        age_ms=40,
+        jitter_p50_ms=1,
+        jitter_p99_ms=8,
+        duration_p50_ms=3,
+        duration_p99_ms=9,
+    )
+    return DeviceShown(
+        device=name,
+        state="up",
+        reason="",
+        since="",
+        opened=1,
+        failed=0,
+        bad_rows=0,
+        requests_failed=0,
+        facts={},
+        groups=(group,),
+    )
+
+
+def pipeline(read: int) -> PipelineShown:
+    return PipelineShown(
+        read=read,
+        derived=0,
+        filtered=0,
+        discarded=0,
+        events=0,
+        curves=0,
+        alarms=0,
+        cuts=0,
+        waits_for_spool=0,
+        behind_ms=0,
+        overrun_batches=0,
+        overrun_rows=0,
+    )
+
+
+def station(name: str, nest: str, **changed: Any) -> dict[str, Any]:
+    made = {
+        "station": name,
+        "nest": nest,
+        "passes": 20,
+        "others": 1,
+        "verdicts": {"pass": 17, "fail": 2, "aborted": 1},
+        "gaps": 0,
+        "last_name": "03MV00000018",
+        "last_verdict": "pass",
+    }
+    return made | changed
+
+
+def told(at_s: float, read: int, finished: int = 0, **changed: Any) -> Told:
+    stations = [station(*one) for one in STATIONS]
+    overview = {"name": "plant1.line1", "lag_s": 0.25, "rows_per_s": 1180.4}
+    return replace(
+        Told(at_s, agent(read, finished, 3), overview, stations, {"agent": at_s / 4}), **changed
+    )
+
+
+def test_rates_are_over_the_stretch_between_two_rounds() -> None:
+    shown = figures(90.0, told(100.0, 1000, 50), told(104.0, 7000, 90))
+    assert shown.elapsed_s == 14.0
+    assert shown.read_per_s == 1500.0
+    assert shown.stored_per_s == 1180.4
+    assert {one.reads_per_s for one in shown.devices} == {10.0}
+    assert shown.overruns == 3 * len(DEVICES)
+    assert shown.waiting_rows == 252
+    assert shown.passes == 21 * len(STATIONS)
+    assert shown.finished == 17
+    assert {one.others for one in shown.stations} == {2}
+    assert shown.cpu_percent == {"agent": 25.0}
+
+
+def test_an_agent_that_started_again_has_no_rate_yet() -> None:
+    assert figures(0.0, told(1.0, 9000), told(2.0, 10)).read_per_s is None
+
+
+def test_who_is_silent_leaves_a_dash_and_a_reason() -> None:
+    silent = Told(5.0, why=("plant1.line1: connection refused",))
+    line = plain(Scene("plant1.line1", "http://x", figures(0.0, told(1.0, 1), silent)))
+    assert line == (
+        "[00:05]  read -/s  stored -/s  overruns -  spool - rows  lag -  passes -  gaps -"
+        "  finished -  (plant1.line1: connection refused)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "name"),
+    [
+        ({"last_verdict": "pass"}, "03MV00000018"),
+        ({"last_verdict": "fail"}, None),
+        ({"last_verdict": "pass", "last_name": None}, None),
+    ],
+)
+def test_a_unit_is_finished_that_passed_the_last_test(
+    last: dict[str, Any], name: str | None
+) -> None:
+    stations = [station("L1/ST000", "", last_name="another"), station("L1/EOL30", "", **last)]
+    assert newest_finished(stations) == name
+
+
+def drawn(width: int, height: int, story: int, why: tuple[str, ...] = ()) -> list[str]:
+    shown = figures(0.0, told(1.0, 0), told(62.0, 90_000, why=why))
+    lines = [Text(f"story {number} " + "x" * 200) for number in range(story)]
+    scene = Scene("plant1.line1", "http://127.0.0.1:40123", shown, lines)
+    out = StringIO()
+    console = Console(file=out, width=width, height=height, force_terminal=False)
+    console.print(live(scene, width, height))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60), (100, 26)])
+@pytest.mark.parametrize("why", [(), ("the API answered 503: " + "long " * 40,)])
+def test_it_fits_the_terminal(width: int, height: int, why: tuple[str, ...]) -> None:
+    lines = drawn(width, height, 100, why)
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    for word in (*DEVICES, "PRESS20 a", "EOL30", "http://127.0.0.1:40123/docs", "01:02"):
+        assert word in text
+    assert "units finished" in text
+
+
+def test_the_story_is_cut_and_says_so() -> None:
+    short, tall = drawn(80, 24, 100), drawn(80, 60, 10)
+    assert short[-1].strip() == "…"
+    assert tall[-1].startswith("story 9")
