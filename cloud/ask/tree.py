@@ -116,17 +116,24 @@ def _add_parents(tree: Tree, links: Sequence[Linked], zone: tzinfo | None) -> No
 
 def _add_links(tree: Tree, links: Sequence[Linked], zone: tzinfo | None) -> None:
     for link in links:
-        what = "[yellow]unknown[/]" if link.item is None else escape(name_of(link.item))
-        material = escape(link.item.material or "") if link.item else ""
-        qty = "" if link.qty is None else f" {link.qty} {escape(link.uom or '')}".rstrip()
-        holder = f" from {escape(link.holder)}" if link.holder else ""
-        sure = "" if link.certainty == "exact" else f" [yellow]{link.certainty}[/]"
-        until = "" if link.until is None else f" until {_time(link.until, zone)}"
-        node = tree.add(
-            f"{link.relation} [cyan]{what}[/] {material}{qty}{holder}"
-            f" {_time(link.since, zone)}{until}{sure}"
-        )
-        _add_links(node, link.beyond, zone)
+        words = [link.relation, *_other_end(link)]
+        words += [] if link.qty is None else [f"{link.qty} {escape(link.uom or '')}".rstrip()]
+        words.append(_time(link.since, zone))
+        words += [] if link.until is None else [f"until {_time(link.until, zone)}"]
+        words += [] if link.certainty == "exact" else [f"[yellow]{link.certainty}[/]"]
+        _add_links(tree.add(" ".join(words)), link.beyond, zone)
+
+
+def _other_end(link: Linked) -> list[str]:
+    """What went in or what it is in; a holder itself when its content is what is told."""
+    holder = escape(link.holder or "")
+    if link.item is None and link.relation == "content" and holder:
+        return [f"[cyan]{holder}[/]"]
+    words = [
+        "[yellow]unknown[/]" if link.item is None else f"[cyan]{escape(name_of(link.item))}[/]"
+    ]
+    words += [escape(link.item.material)] if link.item and link.item.material else []
+    return words + ([f"from {holder}"] if holder else [])
 
 
 def _add_states(tree: Tree, states: Sequence[State], zone: tzinfo | None) -> None:
