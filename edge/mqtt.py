@@ -27,6 +27,10 @@ CLOSE_S: Final = 1.0
 RECEIVED_BYTES_MAX: Final = 16 * 1024 * 1024
 _READS_AT_ONCE: Final = 64
 _FAILURE: Final = 0x80
+_ENDINGS: Final = {  # what paho says of a session that nobody ended on purpose
+    "Unspecified error": "connection lost",
+    "Keep alive timeout": "the broker does not answer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +284,7 @@ class MqttLink:
     def _on_disconnect(
         self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any
     ) -> None:
-        self._end(str(code).lower())
+        self._end(_ENDINGS.get(str(code), str(code).lower()))
 
     def _check(self) -> None:
         if self._ended is not None:
