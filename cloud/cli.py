@@ -35,7 +35,7 @@ class Output(StrEnum):
     JSON = "json"
 
 
-_NO = 1
+NO = 1
 _WRONG_INPUT = 2
 
 ConfigFile = Annotated[
@@ -67,7 +67,7 @@ def migrate(
     from cloud import migrate as migrations
     from cloud.storage import PLAIN_NOTICE, Storage
 
-    settings = _settings(
+    settings = settings_of(
         config,
         database=database,
         storage=storage,
@@ -75,7 +75,7 @@ def migrate(
         keep_samples=keep_samples,
     )
     now = datetime.now(UTC)  # noqa: TID251 - the command line is where time comes in
-    with _connected(settings, "migrate") as connection:
+    with connected(settings, "migrate") as connection:
         done = migrations.migrate(connection, settings.storage, settings.policy, now)
     for migration in done.applied:
         typer.echo(f"applied {migration}")
@@ -99,7 +99,7 @@ def ingest(
 
     from cloud.running import run_ingest
 
-    settings = _settings(
+    settings = settings_of(
         config,
         database=database,
         mqtt_host=mqtt_host,
@@ -114,8 +114,8 @@ def restored(database: Database = None, config: ConfigFile = None) -> None:
     """Say that a backup was brought back into this database: agents send again what they hold."""
     from cloud.db import translated
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "restored") as connection, translated():
+    settings = settings_of(config, database=database)
+    with connected(settings, "restored") as connection, translated():
         connection.execute("update store set restored = restored + 1")
     typer.echo("Agents will send again what is still in their spools.")
 
@@ -133,8 +133,8 @@ def agents_add(
     """Let an agent in, or give a known one another scope."""
     from cloud import agents
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "agents") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "agents") as connection:
         is_new = agents.add(connection, agent, scope or [])
     typer.echo(f"{agent} {'added' if is_new else 'changed'}, scope {' '.join(scope or [])}")
 
@@ -146,8 +146,8 @@ def agents_list(
     """Who may send, and how they stand."""
     from cloud import agents
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "agents") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "agents") as connection:
         rows = agents.agents(connection)
     columns = ("name", "scope", "identity", "version", "hello_at", "set_aside_reason")
     _print(rows, columns, output)
@@ -162,12 +162,12 @@ def agents_release(
     """Let an agent go on that was set aside."""
     from cloud import agents
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "agents") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "agents") as connection:
         done = agents.release(connection, agent)
     typer.echo(f"{agent} goes on" if done else f"{agent} is not set aside", err=not done)
     if not done:
-        raise typer.Exit(_NO)
+        raise typer.Exit(NO)
 
 
 @letters_app.command("list")
@@ -181,8 +181,8 @@ def letters_list(
     """The newest first."""
     from cloud import dead_letters
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "dead-letters") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "dead-letters") as connection:
         rows = dead_letters.letters(connection, agent, limit)
     columns = ("dead_letter_id", "agent", "reason", "lane", "seq", "seen", "last_at", "detail")
     _print(rows, columns, output)
@@ -204,8 +204,8 @@ def letters_show(
     from cloud import dead_letters
     from cloud.printing import shown
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "dead-letters") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "dead-letters") as connection:
         found = dead_letters.letter(connection, number)
     if found is None:
         typer.echo(f"there is no dead letter {number}", err=True)
@@ -230,7 +230,7 @@ def api(
     """Answer the trace API, and show its page, until told to stop."""
     from cloud.api.serving import serve
 
-    settings = _settings(config, database=database, api_host=api_host, api_port=api_port)
+    settings = settings_of(config, database=database, api_host=api_host, api_port=api_port)
     serve(settings)
 
 
@@ -253,12 +253,12 @@ def token_create(
 
     scopes = tokens.read_scopes(scope or [])
     lifetime = read_duration("--expires", expires)
-    settings = _settings(config, database=database)
-    with _connected(settings, "token") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "token") as connection:
         secret = tokens.create_token(connection, name, scopes, sites=site, lifetime=lifetime)
     if secret is None:
         typer.echo(f"{name} has a token that works; revoke it first or choose a name", err=True)
-        raise typer.Exit(_NO)
+        raise typer.Exit(NO)
     typer.echo(secret)
 
 
@@ -269,8 +269,8 @@ def token_list(
     """Who may ask what, where and until when; never the tokens themselves."""
     from cloud import tokens
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "token") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "token") as connection:
         rows = tokens.list_tokens(connection)
     _print(rows, ("name", "scopes", "sites", "made_at", "expires_at", "revoked_at"), output)
 
@@ -284,16 +284,16 @@ def token_revoke(
     """End a token; the next request with it is refused."""
     from cloud import tokens
 
-    settings = _settings(config, database=database)
-    with _connected(settings, "token") as connection:
+    settings = settings_of(config, database=database)
+    with connected(settings, "token") as connection:
         done = tokens.revoke_token(connection, name)
     typer.echo(f"{name} may ask no more" if done else f"{name} has no token", err=not done)
     if not done:
-        raise typer.Exit(_NO)
+        raise typer.Exit(NO)
 
 
 @contextmanager
-def _connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
+def connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
     """A connection for one command. Trouble with the database is one line and code 2."""
     from cloud.db import StoreTrouble, connect
 
@@ -314,7 +314,8 @@ def _print(rows: Sequence[Any], columns: Sequence[str], output: Output) -> None:
         table_of(rows, columns)
 
 
-def _settings(config: Path | None, **options: Any) -> "CloudSettings":
+def settings_of(config: Path | None, **options: Any) -> "CloudSettings":
+    """What a command runs with. ConfigError: every mistake at once."""
     from cloud.settings import read_settings
 
     return read_settings(options, os.environ, config)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,13 @@ def json_of(rows: Sequence[Any]) -> str:
     """All fields of all rows."""
     found = [{one.name: plain(getattr(row, one.name)) for one in fields(row)} for row in rows]
     return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def json_of_one(found: Any) -> str:
+    """A dataclass with what is in it, and whether it holds."""
+    return json.dumps(
+        asdict(found) | {"holds": found.holds}, indent=2, ensure_ascii=False, default=plain
+    )
 
 
 def plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ ENTRIES: dict[str, Entry] = {
     "cloud": Entry("cloud.cli:app", "cloud", "Frames into the database, stories out of it."),
     "trace": Entry("cloud.ask.cli:trace_app", "cloud", "One item's whole story, by any name."),
     "demo": Entry("threadline.demo.cli:app", "demo", "A whole line here, from plant to trace."),
+    "verify": Entry("cloud.verify.cli:app", "cloud", "Prove that nothing is missing or doubled."),
     "simulators": Entry("simulators.cli:app", "simulators", "A simulated plant with a journal."),
 }
 

@@ -1,20 +1,34 @@
 """`verify` on a real PostgreSQL: every number of the equation is made wrong once and is seen."""
 
+import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from cloud.db import connect
-from cloud.verify import BEGINNING, END, Delivery, verify_agent, verify_agent_fast
+from cloud.verify.delivery import BEGINNING, END, Delivery, verify_agent, verify_agent_fast
+from cloud.verify.station import Counter, verify_station
 from protocols.errors import ConfigError
-from protocols.events import from_us
+from protocols.events import (
+    GapEvent,
+    PassEvent,
+    PassKey,
+    VoidEvent,
+    event_id,
+    from_us,
+    pass_id,
+)
 from protocols.frames import Frame, Kind, Lane
 from protocols.notices import Drop, Hello, LaneState, Outage, Release
 from protocols.samples import DataType
 from tests.support.frames import AgentVoice, changed, sample
 from tests.support.plant_store import Bench, prepare_database, running_ingest
+from threadline.cli import app
 
 pytestmark = pytest.mark.integration
 
@@ -348,3 +362,78 @@ async def test_verify_says_the_same_on_timescale(pglite: str) -> None:
         assert (found.read, found.stored, found.filtered) == (60, 50, 10)
         connection.execute("delete from sample where i64 = 3")
         assert verify_agent(connection, "berlin.press1").missing == 5
+
+
+def cycle(count: int, *, closed: bool) -> PassEvent:
+    known = pass_id("berlin", "L1/ST010", "", 7, count)
+    return PassEvent(
+        id=event_id(known, "closed" if closed else "open", 0), site="berlin",
+        at=from_us(T0 + count * SECOND_US), pass_id=known, station="L1/ST010",
+        key=PassKey(series=7, count=count, modulus=4), started=from_us(T0),
+        ended=from_us(T0 + count * SECOND_US) if closed else None,
+        replaces=(event_id(known, "open", 0),) if closed else (),
+    )  # fmt: skip
+
+
+async def test_a_stations_cycles_are_passes_and_gaps(line: Line) -> None:
+    events = [cycle(n, closed=closed) for n in (1, 2, 3, 6) for closed in (False, True)]
+    await line.bench.send(line.voice.events(events))
+    found = verify_station(line.bench.connection, "berlin", "L1/ST010")
+    (series,) = found.series
+    assert (series.counted, series.passes, series.gaps, series.missing) == (6, 4, 0, 2)
+    assert not found.holds
+    lost = GapEvent(
+        id=uuid4(), site="berlin", at=from_us(T0 + 4 * SECOND_US), station="L1/ST010", series=7,
+        from_count=4, to_count=5,
+    )  # fmt: skip
+    await line.bench.send(line.voice.events([lost]))
+    found = verify_station(line.bench.connection, "berlin", "L1/ST010")
+    assert found.holds
+    taken_back = VoidEvent(
+        id=uuid4(), site="berlin", at=from_us(T0), replaces=(cycle(2, closed=True).id,)
+    )
+    await line.bench.send(line.voice.events([taken_back]))
+    found = verify_station(line.bench.connection, "berlin", "L1/ST010")
+    assert (found.series[0].missing, found.series[0].missing_counts) == (1, (2,))
+
+
+async def test_the_counters_own_samples_are_counted_against_them(line: Line) -> None:
+    await line.bench.send(line.voice.events([cycle(n, closed=True) for n in range(1, 7)]))
+    values = [0, 1, 1, 2, 3, 0, 1, 2]
+    rows = [sample("st010.count", DataType.UINT16, T0 + n, v) for n, v in enumerate(values)]
+    await line.bench.send(line.voice.samples(rows))
+    counter = Counter("st010.count", 4)
+    found = verify_station(line.bench.connection, "berlin", "L1/ST010", counter=counter)
+    assert found.counter is not None
+    assert (found.counter.counted, found.counter.told, found.holds) == (6, 6, True)
+    await line.bench.send(line.voice.samples([sample("st010.count", DataType.UINT16, T0 + 100, 3)]))
+    found = verify_station(line.bench.connection, "berlin", "L1/ST010", counter=counter)
+    assert not found.holds, "the counter went on, and nobody told of a pass"
+
+
+async def test_a_station_that_nobody_told_of_is_a_mistake(line: Line) -> None:
+    with pytest.raises(ConfigError, match="has no events"):
+        verify_station(line.bench.connection, "berlin", "L1/ST099")
+
+
+async def test_the_command_prints_the_equation_and_ends_with_its_answer(
+    line: Line, store_dsn: str
+) -> None:
+    await line.send([line.seal() for _ in range(3)])
+
+    def run(*words: str) -> tuple[int, str]:
+        command = ["verify", *words, "--database", store_dsn]
+        done = CliRunner().invoke(app, command)
+        return done.exit_code, done.output
+
+    code, said = await asyncio.to_thread(run, "berlin.press1")
+    assert (code, said.splitlines()[-1]) == (
+        0, "berlin.press1: 30 stored, 0 missing, 0 duplicate",
+    )  # fmt: skip
+    line.bench.rows("delete from sample where i64 = 1 returning i64")
+    code, said = await asyncio.to_thread(run, "berlin.press1", "--output", "json")
+    found = json.loads(said)
+    assert (code, found["missing"], found["holds"]) == (1, 3, False)
+    assert [one["what"] for one in found["findings"]] == ["lacking in the table"] * 3
+    code, said = await asyncio.to_thread(run, "berlin.press1", "--fast")
+    assert code == 0

@@ -1,0 +1,1 @@
+"""The proof: of delivery for an agent, of collection for a station. Reads, never writes."""

@@ -1,0 +1,61 @@
+"""The proof in words: the equation, what is behind its numbers, one line to end with. Pure."""
+
+from typing import Final
+
+from cloud.printing import shown
+from cloud.verify.delivery import Delivery
+from cloud.verify.station import Collection
+
+_ROW_FATES: Final = ("filtered", "waiting", "rejected", "dropped", "missing")
+_FRAME_FATES: Final = ("stored", "waiting", "rejected", "dropped", "missing")
+
+
+def delivery_text(found: Delivery) -> str:
+    """The equation, what is behind its numbers, and one line to end with."""
+    how = "counted in the table" if found.counted_in_table else "the ledger's word"
+    rows, frames = (
+        " + ".join(f"{name} {getattr(found, prefix + name)}" for name in names)
+        for prefix, names in (("", _ROW_FATES), ("frames_", _FRAME_FATES))
+    )
+    lines = [
+        f"read {found.read} + derived {found.derived}",
+        f"  = stored {found.stored} + {rows}   (stored is {how})",
+        f"frames: {frames}",
+    ]
+    lines += [f"- {shown(str(finding))}" for finding in found.findings]
+    lines += [
+        f"- outage {one.from_time.isoformat()} to {one.to_time.isoformat()}: {shown(one.reason)}"
+        for one in found.outages
+    ]
+    if not found.totals_stated:
+        lines.append("- some frames state no totals: read is what their frames hold")
+    if found.surplus:
+        lines.append(f"- {found.surplus} rows more than were read")
+    lines.append(
+        f"{found.agent}: {found.stored} stored, {found.missing} missing,"
+        f" {found.duplicates} duplicate"
+    )
+    return "\n".join(lines)
+
+
+def collection_text(found: Collection) -> str:
+    """What is behind the table, and one line to end with."""
+    lines = [
+        f"- nest {shown(one.nest)!r}: neither pass nor gap for {shown(one.missing_counts)}"
+        for one in found.series
+        if one.missing
+    ]
+    if found.counter is not None:
+        lines.append(
+            f"- {shown(found.counter.path)} counted {found.counter.counted} cycles,"
+            f" passes and gaps are {found.counter.told}"
+        )
+    counted, passes, gaps, missing, doubled = (
+        sum(getattr(one, name) for one in found.series)
+        for name in ("counted", "passes", "gaps", "missing", "doubled")
+    )
+    lines.append(
+        f"{found.site} {found.station}: counted {counted} = passes {passes} + gaps {gaps},"
+        f" {missing} missing, {doubled} duplicate"
+    )
+    return "\n".join(lines)
