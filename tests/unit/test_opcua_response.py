@@ -16,7 +16,7 @@ from protocols.addressing import Unfit
 from protocols.driver import Mode, TagSpec
 from protocols.drivers.opcua.address import NodeName, Range
 from protocols.drivers.opcua.config import OpcuaConnection
-from protocols.drivers.opcua.decode import fill
+from protocols.drivers.opcua.decode import fill, parts_of
 from protocols.drivers.opcua.planner import make_plan
 from protocols.drivers.opcua.response import Response, Result, decode_read, decode_write
 from protocols.drivers.opcua.wire import (
@@ -54,7 +54,7 @@ def row_of(type_: DataType, value: ua.DataValue, address: str = "ns=2;s=a") -> S
     mode = Mode.ON_DEMAND if type_.is_array else Mode.CYCLIC
     plan = make_plan(CONNECTION, [TagSpec("d.t", address, type_)], mode)
     sheet = Sheet(plan.rows)
-    fill(sheet, plan, 0, decode_read(response(value)).results)
+    fill(sheet, parts_of(plan, 0, decode_read(response(value)).results))
     return sheet.batch().row(0)
 
 
@@ -150,7 +150,7 @@ def test_a_null_text_is_no_value_and_stays_good() -> None:
 def test_times_are_exact(raw: int, expected_ns: int) -> None:
     plan = make_plan(CONNECTION, [TagSpec("d.t", "ns=2;s=a", DataType.DATETIME)], Mode.CYCLIC)
     sheet = Sheet(plan.rows)
-    fill(sheet, plan, 0, decode_read(ticks(raw)).results)
+    fill(sheet, parts_of(plan, 0, decode_read(ticks(raw)).results))
     assert sheet.batch().row(0).value == expected_ns
 
 
@@ -160,7 +160,7 @@ def test_times_are_exact(raw: int, expected_ns: int) -> None:
 def test_1601_9999_and_what_does_not_fit_are_no_times(raw: int) -> None:
     plan = make_plan(CONNECTION, [TagSpec("d.t", "ns=2;s=a", DataType.DATETIME)], Mode.CYCLIC)
     sheet = Sheet(plan.rows)
-    fill(sheet, plan, 0, decode_read(ticks(raw)).results)
+    fill(sheet, parts_of(plan, 0, decode_read(ticks(raw)).results))
     row = sheet.batch().row(0)
     assert (row.value, row.quality, row.code) == (
         None,
@@ -210,7 +210,7 @@ def test_an_element_that_is_not_there_is_bad() -> None:
         CONNECTION, [TagSpec("d.a", "range=0:1;ns=2;s=a", DataType.INT16)], Mode.CYCLIC
     )
     sheet = Sheet(plan.rows)
-    fill(sheet, plan, 0, decode_read(response(value)).results)
+    fill(sheet, parts_of(plan, 0, decode_read(response(value)).results))
     assert [(row.value, row.quality) for row in sheet.batch().rows()] == [
         (1, 0),
         (None, 0x80370000),
@@ -223,7 +223,7 @@ def test_scaled_arrays() -> None:
     )
     sheet = Sheet(plan.rows)
     value = ua.DataValue(ua.Variant([1, 2], KINDS.Int16, is_array=True))
-    fill(sheet, plan, 0, decode_read(response(value)).results)
+    fill(sheet, parts_of(plan, 0, decode_read(response(value)).results))
     batch = sheet.batch()
     assert batch.tags[0].type is DataType.FLOAT64S
     assert isinstance(batch.value(0), np.ndarray)

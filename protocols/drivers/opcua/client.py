@@ -26,7 +26,8 @@ from protocols.addressing import Unfit
 from protocols.driver import Clock, NotOffered, Plan, Write
 from protocols.drivers.opcua.address import NodeName, Range, parse
 from protocols.drivers.opcua.config import OpcuaConnection
-from protocols.drivers.opcua.decode import fill, source_times
+from protocols.drivers.opcua.decode import micros_of
+from protocols.drivers.opcua.layout import Reader
 from protocols.drivers.opcua.planner import OpcuaPlan
 from protocols.drivers.opcua.response import Response, Result, decode_read, decode_write
 from protocols.drivers.opcua.times import Moment, set_times
@@ -74,6 +75,7 @@ class _Request:
     first: int
     end: int
     body: bytes
+    reader: Reader
 
 
 @dataclass(slots=True)
@@ -134,22 +136,22 @@ class OpcuaDevice:
         self, plan: OpcuaPlan, route: _Route, request: _Request, sheet: Sheet
     ) -> list[_Request]:
         """One request's nodes into the sheet; returned: what to ask instead."""
-        response = await self._ask(request.body)
-        arrival_us = self._clock.now_us()
+        with _door("read"):
+            body = await self._opened().exchange(READ_REQUEST, request.body, self._clock)
+            arrival_us = self._clock.now_us()
+            found = request.reader.read(body, sheet)
         count = request.end - request.first
-        if response.status in _TOO_MUCH and count > 1:
+        if found.status in _TOO_MUCH and count > 1:
             self._nodes_max = (count + 1) // 2
             self._routes.clear()  # other plans were cut for the old limit
             return self._encode(plan, request.first, request.end)
-        if response.status or len(response.results) != count:
-            raise _lost("read", response.status or ua.StatusCodes.BadUnexpectedError)
+        if found.status or found.count != count:
+            raise _lost("read", found.status or ua.StatusCodes.BadUnexpectedError)
         cells = plan.cells_of(request.first, request.end)
-        fill(sheet, plan, request.first, response.results)
-        sources = source_times(plan, request.first, response.results)
-        moment = Moment(arrival_us, _micros(response.ticks), route.last_us)
-        set_times(sheet, cells, sources, route.sources[cells], moment, self._connection)
-        route.sources[cells] = sources
-        if any(result.status == _UNKNOWN_NODE for result in response.results):
+        moment = Moment(arrival_us, micros_of(found.ticks), route.last_us)
+        set_times(sheet, cells, found.sources, route.sources[cells], moment, self._connection)
+        route.sources[cells] = found.sources
+        if found.unknown:
             self._resolve_at_s = min(self._resolve_at_s, self._resolved_s + _RESOLVE_AGAIN_S)
         return []
 
@@ -251,7 +253,8 @@ class OpcuaDevice:
         for start in range(first, end, self._nodes_max):
             stop = min(start + self._nodes_max, end)
             nodes = [(self._encode_node(n.name), n.range) for n in plan.nodes[start:stop]]
-            requests.append(_Request(start, stop, encode_read(nodes, Timestamps.SOURCE)))
+            body = encode_read(nodes, Timestamps.SOURCE)
+            requests.append(_Request(start, stop, body, Reader(plan, start)))
         return requests
 
     def _encode_node(self, name: NodeName) -> bytes:
@@ -398,7 +401,3 @@ def describe_status(status: int) -> str:
     """A status code's name and meaning."""
     name, meaning = get_name_and_doc(status)
     return f"{name} (0x{status:08X}): {meaning}"
-
-
-def _micros(ticks: int) -> int:
-    return (ticks - EPOCH_TICKS) // 10 if ticks > 0 else NO_TIME

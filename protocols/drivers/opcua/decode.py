@@ -1,6 +1,7 @@
 """Results of OPC UA reads into the cells that want them. Pure."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,9 +24,11 @@ from protocols.samples import (
 
 BAD_INDEX_RANGE_NO_DATA: Final = 0x80370000
 _BAD: Final = 0x80000000
-_LATEST_TICKS: Final = 2_650_467_743_990_000_000  # the end of 9999, to the second: "no end"
+NO_END_TICKS: Final = 2_650_467_743_990_000_000  # the end of 9999, to the second: "no end"
 _NS_MAX: Final = 2**63 - 1
-_ACCEPTED: Final[dict[DataType, frozenset[int]]] = {
+EARLIEST_TICKS: Final = EPOCH_TICKS - _NS_MAX // 100  # what i64 ns can hold: from 1677 to 2262
+LAST_TICKS: Final = EPOCH_TICKS + _NS_MAX // 100
+ACCEPTED: Final[dict[DataType, frozenset[int]]] = {
     DataType.BOOL: frozenset({1}),
     DataType.INT8: frozenset({2}),
     DataType.UINT8: frozenset({3}),
@@ -71,35 +74,55 @@ class _Values:
     values: list[Any] = field(default_factory=list)
 
 
-def fill(sheet: Sheet, plan: OpcuaPlan, first: int, results: list[Result]) -> None:
-    """Results of the nodes from number `first` on."""
-    found: dict[ValueClass, _Values] = {kind: _Values() for kind in ValueClass}
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a response has for one want. `value`: of the part that was asked for.
+
+    `skipped`: elements before that part, from a server that knows no ranges and gave all.
+    """
+
+    result: Result
+    value: Any
+    skipped: int
+    want: Want
+
+
+def parts_of(plan: OpcuaPlan, first: int, results: list[Result]) -> Iterator[Given]:
+    """Results of the nodes from number `first` on, for each that wants them."""
     for number, result in enumerate(results, first):
-        value = _asked_part(result, plan.nodes[number])
+        value, skipped = _asked_part(result, plan.nodes[number])
         for want in plan.wants[number]:
-            if result.status:
-                sheet.quality[want.cell] = result.status
-            try:
-                kind, wanted = _value_of(result, value, want)
-            except Failed as failed:
-                sheet.fail(want.cell, failed.quality, failed.code)
-                continue
-            found[kind].cells.append(want.cell)
-            found[kind].values.append(wanted)
+            yield Given(result, value, skipped, want)
+
+
+def fill(sheet: Sheet, parts: Iterable[Given]) -> None:
+    """Values and statuses, one by one."""
+    found: dict[ValueClass, _Values] = {kind: _Values() for kind in ValueClass}
+    for part in parts:
+        cell, result = part.want.cell, part.result
+        if result.status:
+            sheet.quality[cell] = result.status
+        try:
+            kind, wanted = _value_of(result, part.value, part.want)
+        except Failed as failed:
+            sheet.fail(cell, failed.quality, failed.code)
+            continue
+        found[kind].cells.append(cell)
+        found[kind].values.append(wanted)
     for kind, each in found.items():
         _put(sheet, kind, each)
 
 
 def source_times(plan: OpcuaPlan, first: int, results: list[Result]) -> Column:
     """µs UTC, or NO_TIME, of each cell in the order of `plan.cells_of`."""
-    times = [_micros(result.source_ticks) for result in results]
+    times = [micros_of(result.source_ticks) for result in results]
     counts = [len(wants) for wants in plan.wants[first : first + len(results)]]
     return np.repeat(np.array(times, np.int64), counts)
 
 
-def _micros(ticks: int) -> int:
+def micros_of(ticks: int) -> int:
     """Times that a type cannot hold, and 1601, which says "none", are none."""
-    return (ticks - EPOCH_TICKS) // 10 if 0 < ticks < _LATEST_TICKS else NO_TIME
+    return (ticks - EPOCH_TICKS) // 10 if 0 < ticks < NO_END_TICKS else NO_TIME
 
 
 def _put(sheet: Sheet, kind: ValueClass, found: _Values) -> None:
@@ -116,14 +139,14 @@ def _put(sheet: Sheet, kind: ValueClass, found: _Values) -> None:
     sheet.put(kind, cells, values, None)
 
 
-def _asked_part(result: Result, node: Node) -> Any:
+def _asked_part(result: Result, node: Node) -> tuple[Any, int]:
     """A server that knows no ranges gives the whole array: more than was asked for."""
     if node.range is None or not result.is_array or result.value is None:
-        return result.value
-    asked = node.range.last - node.range.first + 1
-    if len(result.value) <= asked:
-        return result.value
-    return result.value[node.range.first : node.range.last + 1]
+        return result.value, 0
+    first, last = node.range.first, node.range.last
+    if len(result.value) <= last - first + 1:
+        return result.value, 0
+    return result.value[first : last + 1], first
 
 
 def _value_of(result: Result, value: Any, want: Want) -> tuple[ValueClass, Any]:
@@ -136,7 +159,7 @@ def _value_of(result: Result, value: Any, want: Want) -> tuple[ValueClass, Any]:
         value, is_array = value[want.index], False
     if value is None:
         return ValueClass.NONE, None
-    if is_array != want.is_array or result.type not in _ACCEPTED.get(want.type, ()):
+    if is_array != want.is_array or result.type not in ACCEPTED.get(want.type, ()):
         raise Failed(Quality.BAD_TYPE_MISMATCH, Code.TYPE_MISMATCH)
     if is_array:
         return _array_of(value, want)
@@ -167,10 +190,9 @@ def _array_of(value: Any, want: Want) -> tuple[ValueClass, Any]:
 
 def _nanoseconds(ticks: int) -> int:
     """1601 and 9999 mean no time; what i64 ns cannot hold is out of range as well."""
-    ns = (ticks - EPOCH_TICKS) * 100
-    if not 0 < ticks < _LATEST_TICKS or abs(ns) > _NS_MAX:
+    if not EARLIEST_TICKS <= ticks <= LAST_TICKS:
         raise Failed(Quality.BAD_OUT_OF_RANGE, Code.OUT_OF_RANGE)
-    return ns
+    return (ticks - EPOCH_TICKS) * 100
 
 
 def _duration(milliseconds: float) -> int:

@@ -66,6 +66,32 @@ def decode_read(body: bytes) -> Response[Result]:
     return _decode(body, _READ_RESPONSE, _Cursor.data_value)
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where one DataValue lies in a body. `value`: its first byte behind type and array length."""
+
+    start: int
+    value: int
+    source: int | None  # of the source time
+    server: int | None  # of the server time
+
+
+def trace_read(body: bytes) -> tuple[Response[Result], list[Spot]]:
+    """As `decode_read`, and where each result lies."""
+    spots: list[Spot] = []
+
+    def each(cursor: _Cursor) -> Result:
+        start, mask = cursor.at, cursor.body[cursor.at]
+        result = cursor.data_value()
+        server = cursor.at - 8 - (2 if mask & 0x20 else 0) if mask & 8 else None
+        behind = (8 if mask & 8 else 0) + (2 if mask & 0x20 else 0) + (2 if mask & 0x10 else 0)
+        source = cursor.at - behind - 8 if mask & 4 else None
+        spots.append(Spot(start, start + (6 if result.is_array else 2), source, server))
+        return result
+
+    return _decode(body, _READ_RESPONSE, each), spots
+
+
 def decode_write(body: bytes) -> Response[int]:
     """A WriteResponse, or the fault in its place: status codes. ValueError: neither."""
     return _decode(body, _WRITE_RESPONSE, _Cursor.uint32)
@@ -100,7 +126,7 @@ FORMS: Final = {
     Type.STATUS_CODE: "I",
 }
 _STRUCTS: Final = {number: struct.Struct(f"<{form}") for number, form in FORMS.items()}
-_DTYPES: Final = {
+DTYPES: Final = {
     number: np.dtype(np.bool_ if form == "?" else f"<{form}") for number, form in FORMS.items()
 }
 _UINT32: Final = struct.Struct("<I")
@@ -154,7 +180,7 @@ class _Cursor:
         if length < 0:
             self.at += 4
             return None
-        dtype = _DTYPES.get(type_)
+        dtype = DTYPES.get(type_)
         if dtype is None:
             return [self._other(type_) for _ in range(self.count(1))]
         length = self.count(dtype.itemsize)
