@@ -69,6 +69,7 @@ async def run_agent(checked: Checked, outside: Outside | None = None) -> None:
     """Until SIGTERM or SIGINT. ConfigError: the spool cannot be used."""
     given = outside or system()
     agent = Agent(checked, open_spool(checked, given), given)
+    agent.serve(checked.config, given.draw)
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, agent.stop)
@@ -137,12 +138,11 @@ class Agent:
         self._clock = clock
         self._stop_asked = asyncio.Event()
         self._supervisor = Supervisor(clock, outside.draw, restarting=outside.restarting)
-        self._socket = StatusServer(config.socket, self.status, outside.draw)
-        self.metrics = (
-            MetricsServer(config.metrics.address, self.status, outside.draw)
-            if config.metrics
-            else None
-        )
+        self._helpers: dict[str, Work] = {
+            "after commit": self._pipeline.after_commit.run,
+            "notices": self._tell,
+        }
+        self.metrics: MetricsServer | None = None
         self._observed = Observed(
             config.agent,
             own_version(),
@@ -153,6 +153,13 @@ class Agent:
             outbox,
             self._supervisor,
         )
+
+    def serve(self, config: EdgeConfig, draw: Callable[[], float]) -> None:
+        """Tell the status on its socket and, if wanted, the metrics on their port."""
+        self._helpers["status socket"] = StatusServer(config.socket, self.status, draw).run
+        if config.metrics is not None:
+            self.metrics = MetricsServer(config.metrics.address, self.status, draw)
+            self._helpers["metrics"] = self.metrics.run
 
     def stop(self) -> None:
         self._stop_asked.set()
@@ -166,12 +173,13 @@ class Agent:
         self._outbox.on_report_all = self._pipeline.report_all
         self._outbox.on_forked = self._pipeline.on_forked
         self._pipeline.begin()
-        _log.info("agent starts", agent=self._agent, devices=len(self._pollers))
+        identity = self._outbox.status().identity
+        _log.info("agent starts", agent=self._agent, devices=len(self._pollers), identity=identity)
         gc.collect()
         gc.freeze()  # a full collection over all imports would take half an interval
         async with asyncio.TaskGroup() as tasks:
             outbox = tasks.create_task(self._outbox.run(), name="outbox")
-            helpers = [self._keep(tasks, name, work) for name, work in self._helpers()]
+            helpers = [self._keep(tasks, name, work) for name, work in self._helpers.items()]
             pipeline = self._keep(tasks, "pipeline", self._pipeline.run)
             pollers = [
                 self._keep(tasks, f"device {name}", poller.run)
@@ -186,13 +194,6 @@ class Agent:
 
     def _keep(self, tasks: asyncio.TaskGroup, name: str, work: Work) -> "asyncio.Task[None]":
         return tasks.create_task(self._supervisor.keep(name, work), name=name)
-
-    def _helpers(self) -> Iterable[tuple[str, Work]]:
-        yield "after commit", self._pipeline.after_commit.run
-        yield "notices", self._tell
-        yield "status socket", self._socket.run
-        if self.metrics is not None:
-            yield "metrics", self.metrics.run
 
     async def _tell(self) -> None:
         while True:

@@ -4,6 +4,7 @@ It reads the file, the environment it is given and what the file names on this m
 connection and changes nothing.
 """
 
+import copy
 import os
 import socket
 import ssl
@@ -21,6 +22,7 @@ from edge.settings import Layered, lay_over
 from protocols.errors import ConfigError, Problem
 
 PORT_MAX: Final = 65_535
+_DEVICE_FILES: Final = frozenset({"certificate", "key", "server_certificate"})
 _PORTS: Final = f"Write a port from 1 to {PORT_MAX}."
 SOCKET_BYTES_MAX: Final = 107  # of a Unix socket's path on Linux (sun_path less its end)
 
@@ -41,7 +43,7 @@ def check(
     """ConfigError: all mistakes, in the order of the file."""
     given = environment or {}
     document = lay_over(read_document(file), given, options)
-    shaped = shape(document.data)
+    shaped = shape(_with_device_files(document.data, file.parent))
     findings = list(shaped.findings)
     if shaped.config is None:
         raise ConfigError([*document.problems, *_problems(document, findings)])
@@ -82,6 +84,17 @@ def at_folder(config: EdgeConfig, folder: Path) -> EdgeConfig:
             ),
         }
     )
+
+
+def _with_device_files(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A driver checks that its files are there, so they are placed before."""
+    placed = copy.deepcopy(dict(data))
+    for device in _mapping(placed.get("devices")).values():
+        connection = _mapping(_mapping(device).get("connection"))
+        for name in _DEVICE_FILES & connection.keys():
+            if isinstance(connection[name], str):
+                device["connection"][name] = str(folder / connection[name])
+    return placed
 
 
 def _problems(document: Layered, findings: Iterable[Finding]) -> list[Problem]:

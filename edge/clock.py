@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 # No agent was ever built before this day: an earlier clock has not been set since power-on.
 CLOCK_SET_FROM_US: Final = 1_735_689_600_000_000  # 2025-01-01
+_log = structlog.get_logger("edge.clock")
 _SLEW: Final = 0.1
 _FOLLOW_AT_ONCE_US: Final = 60_000_000
 
@@ -38,6 +41,7 @@ class SystemClock:
         slowest_us = self._last_us + int((at_ns - self._at_ns) / 1000 * (1 - _SLEW))
         if wall_us < self._last_us - _FOLLOW_AT_ONCE_US:
             self.steps_back += 1
+            _log.warning("clock set back", by_s=round((self._last_us - wall_us) / 1e6))
             self._last_us = wall_us
         else:
             self._last_us = max(wall_us, slowest_us)

@@ -4,27 +4,33 @@ It finds every mistake that shows without a connection: addresses, paths, types,
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from edge.catalogue import TagFacts
-from edge.config import PATH_BYTES_MAX, DeviceConfig, EdgeConfig, GroupConfig, TagConfig
+from edge.config import DeviceConfig, EdgeConfig
+from edge.configured import (
+    ELEMENT,
+    POLLED,
+    Known,
+    check_intervals,
+    check_names,
+    check_reports,
+    configured,
+    know,
+)
 from edge.document import KeyPath
 from edge.findings import Finding
 from protocols.driver import Mode, Plan, TagSpec
 from protocols.errors import ConfigError, Problem
 from protocols.registry import AnyConnection, make_plan
-from protocols.samples import DataType
 from rules.binding.compile import compile_binding
 from rules.binding.config import BindingConfig
 from rules.binding.plan import Compiled, MailboxPlan
 from rules.binding.plan import TagFacts as BindingFacts
 from rules.conditioning import Report
-from rules.durations import format_duration
 
-POLLED: Final = (Mode.CYCLIC, Mode.SUBSCRIBE)  # no driver offers a subscription yet
-_ELEMENT: Final = re.compile(r".*\[(-?[0-9]+)\]")
 _STATION: Final = re.compile(r"stations\[([0-9]+)\]")
 _KEYS: Final = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
 
@@ -87,131 +93,21 @@ class Compiling:
     notes: list[Finding] = field(default_factory=list)
 
 
-class Configured(NamedTuple):
-    """One tag with all that stands around it."""
-
-    path: str
-    device: str
-    group: str
-    tag: TagConfig
-    in_group: GroupConfig
-    in_device: DeviceConfig
-
-    @property
-    def keys(self) -> KeyPath:
-        name = self.path.partition(".")[2]
-        return ("devices", self.device, "groups", self.group, "tags", name)
-
-    @property
-    def spec(self) -> TagSpec:
-        tag = self.tag
-        return TagSpec(self.path, tag.address, tag.type, tag.scale, tag.offset)
-
-
-class Known(NamedTuple):
-    """What planning a tag on its own tells: its whole type, and an array's extent."""
-
-    configured: Configured
-    type: DataType | None
-    first: int
-    length: int | None
-
-
 def compile_agent(config: EdgeConfig, places: Sequence[int], paths_in_file: set[str]) -> Compiling:
     """`places`: where each station stands in the file. `paths_in_file`: faulty tags included."""
     done = Compiling()
-    tags = list(_configured(config))
-    _intervals(config, done)
-    _names(tags, done)
-    known = {tag.path: one for tag in tags if (one := _known(tag, done)) is not None}
-    _reports_fit(known.values(), done)
+    tags = list(configured(config))
+    check_intervals(config, done.findings)
+    check_names(tags, done.findings)
+    known = {tag.path: one for tag in tags if (one := know(tag, done.findings)) is not None}
+    check_reports(known.values(), done.findings)
     groups = _group_plans(config, known, done)
+    _elements_apart(groups, known, done)
     binding = _binding(config, known, places, paths_in_file, done)
     if done.findings or binding is None:
         return done
     done.plan = _agent_plan(config, known, groups, binding, done)
     return done
-
-
-# Tags.
-
-
-def _configured(config: EdgeConfig) -> Iterator[Configured]:
-    for device_name, device in config.devices.items():
-        for group_name, group in device.groups.items():
-            for name, tag in group.tags.items():
-                path = f"{device_name}.{name}"
-                yield Configured(path, device_name, group_name, tag, group, device)
-
-
-def _intervals(config: EdgeConfig, done: Compiling) -> None:
-    for device_name, device in config.devices.items():
-        for group_name, group in device.groups.items():
-            keys = ("devices", device_name, "groups", group_name)
-            if group.mode in POLLED and group.interval is None:
-                why = f"is {group.mode} without an interval"
-                done.findings.append(Finding(keys, "", why, "Add `interval: 100ms` or more."))
-            if group.mode not in POLLED and group.interval is not None:
-                written = format_duration(group.interval)
-                why = f"means nothing: a {group.mode} group is read on request"
-                done.findings.append(Finding((*keys, "interval"), written, why, "Leave it out."))
-
-
-def _names(tags: Iterable[Configured], done: Compiling) -> None:
-    seen: dict[str, Configured] = {}
-    for tag in tags:
-        if tag.path in seen:
-            why = f"is also in group {seen[tag.path].group}"
-            done.findings.append(Finding(tag.keys, tag.path, why, "A path stands once a device."))
-        seen.setdefault(tag.path, tag)
-        if len(tag.path.encode()) > PATH_BYTES_MAX:
-            why = f"is longer than {PATH_BYTES_MAX} bytes"
-            done.findings.append(Finding(tag.keys, tag.path, why, "Shorten it."))
-    for tag in seen.values():
-        if tag.tag.was in seen:
-            keys = (*tag.keys, "was")
-            why = "is still configured, so it was not renamed"
-            done.findings.append(Finding(keys, str(tag.tag.was), why, "Leave `was` out."))
-
-
-def _known(tag: Configured, done: Compiling) -> Known | None:
-    """Plan the tag on its own, element by element: its mistakes, type and extent."""
-    mode = Mode.CYCLIC if tag.in_group.mode in POLLED else tag.in_group.mode
-    try:
-        whole = make_plan(tag.in_device.connection, [tag.spec], mode).tags[0]
-        elements = _elements(tag, mode)
-    except ConfigError as error:
-        done.findings += [
-            Finding((*tag.keys, "address"), each.value, each.why, each.remedy)
-            for each in error.problems
-        ]
-        return None
-    if not elements:
-        return Known(tag, whole.type, 0, None)
-    first = _ELEMENT.fullmatch(elements[0].path)
-    type_ = elements[0].type
-    if first is None:
-        return Known(tag, type_, 0, None)
-    return Known(tag, type_.array if type_ else None, int(first[1]), len(elements))
-
-
-def _elements(tag: Configured, mode: Mode) -> tuple[TagSpec, ...]:
-    """What polling would read of it. Empty: an array whose length only the device knows."""
-    try:
-        return make_plan(tag.in_device.connection, [tag.spec], Mode.CYCLIC).tags
-    except ConfigError:
-        if mode is Mode.CYCLIC:
-            raise
-        return ()
-
-
-def _reports_fit(known: Iterable[Known], done: Compiling) -> None:
-    for one in known:
-        report = one.configured.tag.report
-        if report is not None and one.type is not None and not report.suits(one.type):
-            keys = (*one.configured.keys, "report", "deadband")
-            why = f"{one.type} has no deadband"
-            done.findings.append(Finding(keys, "", why, "Leave it out, or report every change."))
 
 
 # Plans.
@@ -235,6 +131,20 @@ def _group_plans(
             if plan is not None:
                 plans[device_name, group_name] = plan
     return plans
+
+
+def _elements_apart(
+    groups: Mapping[tuple[str, str], Plan], known: Mapping[str, Known], done: Compiling
+) -> None:
+    """A polled array `a` has the paths `a[0]` …; another tag may bear such a name."""
+    for plan in groups.values():
+        for row in plan.tags:
+            if row.path in known and ELEMENT.fullmatch(row.path):
+                array = known.get(row.path.rpartition("[")[0])
+                if array is not None and array.configured.in_group.mode in POLLED:
+                    keys = known[row.path].configured.keys
+                    why = "is also an element of a polled array"
+                    done.findings.append(Finding(keys, row.path, why, "Give it another name."))
 
 
 def _planned(

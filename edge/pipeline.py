@@ -1,4 +1,4 @@
-"""Batches in, cuts out: binder first, then the stage, then everything of a stretch in one cut.
+"""Batches in, cuts out: the binder sees each batch, the stage all rows of a cut at once.
 
 Rule 1: read + derived = in the cut + filtered + discarded, for every cut.
 Rule 2: a cut at least every 250 ms, rows or not: its state carries the time.
@@ -36,7 +36,7 @@ from protocols.errors import Rejected
 from protocols.events import NAMESPACE, SEPARATOR, Alarm, AlarmState, Event, Severity, from_us
 from protocols.frames import Totals
 from protocols.notices import Outage, TagLine
-from protocols.samples import SampleBatch, concat
+from protocols.samples import DTYPE_OF, SampleBatch, ValueClass, concat
 from rules.ports import Binder, Outcome, Stage, WriteRequest
 
 CUT_EVERY_S: Final = 0.25
@@ -45,12 +45,21 @@ CUT_BYTES: Final = 256 * 1024
 TICK_S: Final = 0.1
 _STAGE: Final = "conditioning"
 _BINDER: Final = "binding"
+_LONG: Final = frozenset(DTYPE_OF) - {
+    ValueClass.F64,
+    ValueClass.I64,
+    ValueClass.U64,
+    ValueClass.BOOL,
+}
 _log = structlog.get_logger("edge.pipeline")
 
 
 @dataclass(slots=True)
 class Open:
-    """What the next cut will hold."""
+    """What the next cut will hold; `samples` as they came. The stage sees all of it at once.
+
+    `long_bytes`: of batches with texts and lists; numbers are bounded by their rows.
+    """
 
     samples: list[SampleBatch] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -63,8 +72,7 @@ class Open:
     derived: int = 0
     filtered: int = 0
     discarded: int = 0
-    rows: int = 0
-    bytes: int = 0
+    long_bytes: int = 0
 
     @property
     def totals(self) -> Totals:
@@ -225,17 +233,10 @@ class Pipeline:
         self._parts.openings.close(item.ticket)
 
     def _carry(self, batch: SampleBatch) -> None:
-        staged = self._parts.stage.apply(batch)
-        here = self._open  # nothing is counted when the stage fails
-        here.read += len(batch)
-        here.derived += staged.derived
-        here.filtered += staged.filtered
-        if not len(staged.batch):
-            return
-        here.samples.append(staged.batch)
-        here.rows += len(staged.batch)
-        here.bytes += sizes([staged.batch])
-        here.tags.extend(self._parts.catalogue.new_lines(staged.batch))
+        self._open.samples.append(batch)
+        self._open.read += len(batch)
+        if _LONG & batch.values.keys():
+            self._open.long_bytes += sizes([batch])
 
     def _absorb(self, outcome: Outcome) -> None:
         self._open.events.extend(outcome.events)
@@ -252,14 +253,33 @@ class Pipeline:
     # One cut.
 
     def _is_large(self) -> bool:
-        return self._open.rows >= CUT_ROWS or self._open.bytes >= CUT_BYTES
+        return self._open.read >= CUT_ROWS or self._open.long_bytes >= CUT_BYTES
 
     async def _hand_over(self) -> None:
         self._cut_s = self._parts.clock.monotonic_s()
         self._own_up()
-        self._cut_made = self._cut(self._open), self._open
+        samples = self._staged()
+        self._cut_made = self._cut(samples, self._open), self._open
         self._open = Open()
         await self._offer()
+
+    def _staged(self) -> SampleBatch:
+        """What the stage lets through of all rows since the last cut."""
+        here = self._open
+        rows = concat(here.samples)
+        here.samples = []
+        try:
+            staged = self._parts.stage.apply(rows)
+        except Exception:
+            here.discarded += len(rows)
+            if len(rows):
+                first_us = int(rows.agent_times.min())
+                here.outages.append(_outage(first_us, self._now_us(), "bug", len(rows)))
+            raise  # then it is the supervisor's
+        here.derived += staged.derived
+        here.filtered += staged.filtered
+        here.tags.extend(self._parts.catalogue.new_lines(staged.batch))
+        return staged.batch
 
     async def _offer(self) -> None:
         """Put the cut that was made and not taken yet, if any."""
@@ -280,10 +300,10 @@ class Pipeline:
                 self.counted.full += 1
                 await self._parts.outbox.room()
 
-    def _cut(self, done: Open) -> Cut:
+    def _cut(self, samples: SampleBatch, done: Open) -> Cut:
         parts = self._parts
         return Cut(
-            samples=concat(done.samples),
+            samples=samples,
             events=tuple(done.events),
             alarms=tuple(done.alarms),
             curves=tuple(done.curves),

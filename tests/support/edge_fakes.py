@@ -155,6 +155,11 @@ class MemoryOutbox:
             handover.synced.set()
         return handover
 
+    @property
+    def synced(self) -> list[Cut]:
+        pairs = zip(self.cuts, self.handovers, strict=True)
+        return [cut for cut, handover in pairs if handover.synced.is_set()]
+
     def sync(self) -> None:
         for handover in self.handovers:
             handover.synced.set()

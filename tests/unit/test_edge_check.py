@@ -216,6 +216,28 @@ def test_a_socket_path_that_no_system_takes_is_refused(tmp_path: Path) -> None:
     assert "a socket's path at most 107" in said[0]
 
 
+def test_an_element_and_a_tag_cannot_share_a_path(tmp_path: Path) -> None:
+    text = SOUND.replace("tags: {hours:", 'tags: {"zones[3]": "holding:500:int16", hours:')
+    said = refused(written(tmp_path, text))
+    assert ["is also an element of a polled array" in line for line in said] == [True]
+
+
+def test_a_devices_files_are_meant_from_the_files_folder(tmp_path: Path) -> None:
+    secure = """connection:
+      protocol: opcua
+      url: "opc.tcp://plc:4840"
+      security_policy: Basic256Sha256
+      certificate: own.pem
+      key: own.key
+      server_certificate: plc.pem"""
+    text = SOUND.replace("connection: {protocol: modbus, host: 192.168.0.10}", secure)
+    said = [line for line in refused(written(tmp_path, text)) if "connection" in line]
+    assert len(said) == 3
+    (tmp_path / "own.pem").write_text("", encoding="ascii")
+    said = [line for line in refused(written(tmp_path, text)) if "connection" in line]
+    assert len(said) == 2
+
+
 RAW: dict[str, Any] = YAML(typ="safe", pure=True).load(SOUND)
 
 
@@ -233,7 +255,7 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=4))
 def test_any_damage_is_told_or_taken(
     tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[tuple[Any, ...], Any]]

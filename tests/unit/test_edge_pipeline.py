@@ -362,7 +362,9 @@ async def test_a_bug_loses_no_row_uncounted() -> None:
     assert bench.openings.watermark_us(10**18) == 10**18
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.floats(0, 0.4), st.booleans()), max_size=40),
     st.integers(1, 5),

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.schedule import GroupSchedule, Histogram, phase_s
@@ -39,6 +39,7 @@ def test_age_and_duration_follow_the_answers() -> None:
     assert schedule.duration.percentile_s(50) == pytest.approx(0.02, rel=0.25)
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.1, 3600),
     st.floats(0, 1),
