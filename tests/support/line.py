@@ -1,0 +1,190 @@
+"""The whole line of real processes for system tests: started, killed, cut off, asked, ended.
+
+Everything is a child of one directory; the truth is the plant's journal.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from cloud.db import Connection, connect
+from edge.status import AgentStatus, ask_status
+from protocols.errors import Disconnected
+from simulators.journal import Record, read_journal
+from threadline.broker import Mosquitto
+from threadline.children import Child, Children, wait_until
+from threadline.demo.files import Places, agent_file_text, example_file, plant_file
+from threadline.demo.line import threadline
+from threadline.ports import HOST, free_port
+from threadline.postgres import Postgres
+
+AGENT = "plant1.line1"
+UP_S = 60.0
+SETTLE_S = 90.0
+
+
+@dataclass
+class Line:
+    """`start_all` in the order of the way of the data; every part can be killed and restarted."""
+
+    children: Children
+    seed: int = 4711
+    plant: Path = field(default_factory=plant_file)
+    processes: dict[str, Child] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directory = self.children.directory
+        self.postgres = Postgres(self.children)
+        self.broker = Mosquitto(self.children)
+        self.journal_file = self.directory / "journal.jsonl"
+        self.agent_file = self.directory / "agent.yaml"
+        self.socket = self.directory / "agent.sock"
+        self.probes = free_port()
+        self.api = free_port()
+        self.env: dict[str, str] = {}
+
+    def start_all(self) -> None:
+        self.postgres.start()
+        self.broker.start()
+        self.env = {
+            "THREADLINE_CLOUD_DATABASE": self.postgres.create_database("trace"),
+            "THREADLINE_CLOUD_MQTT_HOST": HOST,
+            "THREADLINE_CLOUD_MQTT_PORT": str(self.broker.port),
+            "THREADLINE_LOG_FORMAT": "json",
+        }
+        self.command("cloud", "migrate")
+        self.command("cloud", "agents", "add", AGENT, "--scope", "L1/**")
+        self.token = self.command("cloud", "token", "create", "test", "--scope", "read").strip()
+        self.start_plant()
+        self.start("ingest")
+        self.start("agent")
+        wait_until(self._agent_answers, self.processes["agent"], "answering", UP_S)
+
+    def start_plant(self) -> None:
+        ports = self.directory / "ports.json"
+        child = self.children.start(
+            "plant",
+            threadline(
+                "simulators", "run", str(self.plant), "--seed", str(self.seed),
+                "--ports-file", str(ports), "--journal", str(self.journal_file),
+                "--control", str(self.directory / "plant.sock"),
+            ),
+        )  # fmt: skip
+        self.processes["plant"] = child
+        wait_until(ports.exists, child, "listening", UP_S)
+        broker = f"mqtt://{HOST}:{self.broker.port}"
+        places = Places(
+            json.loads(ports.read_text()), broker, self.directory / "spool", self.socket
+        )
+        self.agent_file.write_text(agent_file_text(example_file().read_text(), places))
+
+    def start(self, name: str) -> None:
+        words = {
+            "agent": ["edge", "run", str(self.agent_file)],
+            "ingest": ["cloud", "ingest", "--metrics-port", str(self.probes)],
+            "api": ["cloud", "api", "--host", HOST, "--port", str(self.api)],
+        }[name]
+        self.processes[name] = self.children.start(name, threadline(*words), env=self.env)
+
+    def kill(self, name: str) -> None:
+        """kill -9, nothing else."""
+        if name in ("postgres", "broker"):
+            getattr(self, name).kill()
+        else:
+            self.children.kill(self.processes[name])
+
+    def restart(self, name: str) -> None:
+        if name in ("postgres", "broker"):
+            getattr(self, name).start()
+        else:
+            self.start(name)
+
+    def command(self, *words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            threadline(*words), capture_output=True, text=True, timeout=180, check=False,
+            env={**os.environ, **self.env},
+        )  # fmt: skip
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def ask_plant(self, **asked: Any) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as talk:
+            talk.settimeout(30)
+            talk.connect(str(self.directory / "plant.sock"))
+            talk.sendall(json.dumps(asked).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(talk.makefile().readline())
+        assert answer["ok"], answer
+        return answer
+
+    def agent_status(self) -> AgentStatus:
+        return ask_status(self.socket)
+
+    def stop_agent_and_drain(self) -> None:
+        """Clean stop; what it still holds goes out; then the view catches up."""
+        assert self.children.stop(self.processes["agent"], how=signal.SIGTERM) == 0
+        self.command("edge", "drain", str(self.agent_file), "--timeout", f"{SETTLE_S:g}s")
+
+    def wait_for_view(self) -> None:
+        self.wait(lambda: self.one(_BEHIND) == 0, "the projection to catch up")
+
+    def journal(self) -> list[Record]:
+        self.ask_plant(do="flush")
+        return list(read_journal(self.journal_file))
+
+    def one(self, query: str, *values: Any) -> Any:
+        rows = self.rows(query, *values)
+        return rows[0][0] if rows else None
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self.database() as connection:
+            return connection.execute(query, values or None).fetchall()
+
+    def database(self) -> Connection:
+        return connect(self.env["THREADLINE_CLOUD_DATABASE"], application="system test")
+
+    def wait(self, ready: Callable[[], bool], what: str, timeout_s: float = SETTLE_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+            time.sleep(0.1)
+
+    def _agent_answers(self) -> bool:
+        try:
+            self.agent_status()
+        except Disconnected:
+            return False
+        return True
+
+
+_BEHIND = """
+    select count(*) from event where recorded_seq >
+    (select coalesce(max(recorded_seq), 0) from projected)
+"""
+
+
+def tags_of(agent_file: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Path → the tag as configured, with device and group, straight from the file."""
+    agent = YAML(typ="safe", pure=True).load(agent_file.read_text())
+    found: dict[str, Mapping[str, Any]] = {}
+    for device, one in agent["devices"].items():
+        for group, each in one["groups"].items():
+            for name, tag in each["tags"].items():
+                whole = {"address": tag} if isinstance(tag, str) else dict(tag)
+                report = whole.get("report") or each.get("report") or one.get("report")
+                found[f"{device}.{name}"] = {
+                    **whole,
+                    "report": report or agent.get("report"),
+                    "device": device,
+                    "group": group,
+                    "mode": each.get("mode", "cyclic"),
+                }
+    return found
