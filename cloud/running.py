@@ -12,9 +12,10 @@ import structlog
 
 from cloud.clock import Clock
 from cloud.ingest import Ingest
-from cloud.metrics import Metrics
+from cloud.metrics import Metrics, ProjectorMetrics
 from cloud.mqtt_source import MqttSettings, MqttSource, tls_context
 from cloud.probes import Probes
+from cloud.projector import Projector
 from cloud.sessions import Sessions
 from cloud.settings import CloudSettings
 from cloud.source import Source
@@ -30,6 +31,7 @@ async def run_ingest(settings: CloudSettings) -> None:
     """Until SIGTERM or SIGINT. What was taken and not committed then comes again."""
     clock = Clock()
     metrics = Metrics()
+    projection = ProjectorMetrics(metrics.registry)
     standing = Standing(clock, metrics.state.state)
     mqtt = mqtt_settings(settings)
     if mqtt.ca is not None:
@@ -40,6 +42,7 @@ async def run_ingest(settings: CloudSettings) -> None:
             tasks.create_task(
                 _supervise(lambda: _ingest(settings, MqttSource(mqtt), standing, metrics, clock))
             ),
+            tasks.create_task(_supervise(lambda: Projector(settings.dsn, clock, projection))),
         ]
         await _until_told()
         for task in work:
@@ -67,14 +70,14 @@ def _ingest(
     return Ingest(source, sessions, standing, metrics, clock)
 
 
-async def _supervise(make: Callable[[], Ingest]) -> None:
+async def _supervise(make: Callable[[], Ingest | Projector]) -> None:
     log = structlog.get_logger("cloud.running")
     attempt = 0
     while True:
         try:
             await make().run()
         except Exception:
-            log.exception("a bug in ingest; it begins anew")
+            log.exception("a bug; the part begins anew")
         await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
         attempt += 1
 

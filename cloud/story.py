@@ -201,7 +201,7 @@ async def tell(
         parents=_tree(row.item, above, linked, _UP),
         states=[_state(one) for one in await items.states(db, [row.item])],
         alarms=[Alarm.model_validate(one) for one in await items.alarms(db, owners)],
-        complete=await _complete(db, met, told),
+        complete=await _complete(db, row, met, told),
     )
 
 
@@ -325,8 +325,10 @@ def _state(row: items.StateRow) -> State:
     )
 
 
-async def _complete(db: AsyncConnection, met: Sequence[PassRow], told: Sequence[Pass]) -> Complete:
-    met_sites = sorted({one.site for one in met})
+async def _complete(
+    db: AsyncConnection, row: ItemRow, met: Sequence[PassRow], told: Sequence[Pass]
+) -> Complete:
+    met_sites = await completeness.sites_of(db, row.item)
     return Complete(
         agents=[
             AgentReach.model_validate(asdict(one))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2 as httpx
@@ -12,12 +11,13 @@ from protocols.errors import ConfigError, Disconnected, Problem
 TIMEOUT_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
 class NotFound(Exception):
     """Nothing by that name; `near` looks like it."""
 
-    detail: str
-    near: tuple[str, ...]
+    def __init__(self, detail: str, near: tuple[str, ...]) -> None:
+        self.detail = detail
+        self.near = near
+        super().__init__(detail)
 
 
 class Api:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from cloud.db import AsyncConnection
 from cloud.queries.agents import agents
@@ -27,6 +28,15 @@ class GapRow:
     since: datetime | None
     until: datetime | None
     reason: str | None
+
+
+async def sites_of(connection: AsyncConnection, item: UUID) -> list[str]:
+    """Sites whose events speak of the item."""
+    found = await connection.execute(
+        "select distinct e.site from mention m join event e on e.id = m.event where m.item = %s",
+        (item,),
+    )
+    return sorted(site for (site,) in await found.fetchall())
 
 
 async def reaches(connection: AsyncConnection, sites: Sequence[str]) -> list[Reach]:
@@ -64,7 +74,7 @@ async def events_behind(connection: AsyncConnection) -> int:
     """Events that are stored and not yet in the view."""
     found = await connection.execute(
         "select count(*) from (select from event where recorded_seq >"
-        " (select coalesce(max(recorded_seq), 0) from projected) limit 10000) behind"
+        " (select position from projection) limit 10000) behind"
     )
     row = await found.fetchone()
     return 0 if row is None else int(row[0])

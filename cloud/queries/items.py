@@ -1,5 +1,6 @@
 """Items by name, and the rows that their stories are told from: the view as known today."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from cloud.db import AsyncConnection
 
 CANDIDATES_MAX: Final = 50
 NEAR_MAX: Final = 5
+NAME_INDEXED: Final = 64  # characters of a name that its index carries
 DEPTH_MAX: Final = 16  # of the tree of components; a cycle ends where it meets itself
 LINKS_MAX: Final = 5000
 
@@ -99,17 +101,16 @@ async def items_by_name(
 async def near_names(
     connection: AsyncConnection, sites: Sequence[str] | None, name: str
 ) -> list[str]:
-    """Names that look like this one, by beginning, end or part: a mistyped or cut scan."""
-    part = max(4, len(name) // 2)
+    """Names that begin like this one: a mistyped or cut scan. The index carries the first 64."""
+    head = name[: max(3, len(name) // 2)][:NAME_INDEXED]
     found = await connection.execute(
         """
         select distinct n.value, n.item from item_name n
         where n.known_to is null
-          and (starts_with(n.value, %(head)s) or right(n.value, %(part)s) = %(tail)s
-               or position(%(name)s in n.value) > 0)
+          and left(n.value, 64) like %(like)s
         limit 500
         """,
-        {"head": name[:part], "tail": name[-part:], "part": part, "name": name},
+        {"like": re.sub(r"([\\\\%_])", r"\\\1", head) + "%"},
     )
     rows = await found.fetchall()
     seen = await _seen(connection, sites, [item for _, item in rows])

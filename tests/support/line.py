@@ -167,7 +167,7 @@ class Line:
 
 _BEHIND = """
     select count(*) from event where recorded_seq >
-    (select coalesce(max(recorded_seq), 0) from projected)
+    (select position from projection)
 """
 
 

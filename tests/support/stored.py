@@ -6,8 +6,8 @@ from tests.support.truth import Row, Stretch
 
 def rows_of(database: Connection, path: str) -> list[Row]:
     found = database.execute(
-        "select (extract(epoch from s.time) * 1000000)::int8,"
-        " t.type, s.f64, s.i64, s.text, s.quality from sample s join tag t using (tag) where t.path = %s order by s.time",
+        "select (extract(epoch from s.time) * 1000000)::int8, t.type, s.f64, s.i64, s.text,"
+        " s.quality from sample s join tag t using (tag) where t.path = %s order by s.time",
         (path,),
     ).fetchall()
     return [

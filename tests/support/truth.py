@@ -135,8 +135,8 @@ def conditioned(
     """What report by exception lets through of these rows, said the slow way, row by row.
 
     A row goes out if nothing went out before, if its quality differs from the last one that went
-    out, if its value differs by more than the deadband, if the last one is max_time old, or if it is
-    the first one at or after a time from which everything is said anew.
+    out, if its value differs by more than the deadband, if the last one is max_time old, or if it
+    is the first one at or after a time from which everything is said anew.
     """
     out: list[Row] = []
     anew = sorted(fresh_from_us)

@@ -1,0 +1,3 @@
+-- The API looks tags up by path over all sites.
+
+create index tag_path on tag (path);
