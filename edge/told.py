@@ -1,13 +1,17 @@
 """What `edge check` and `edge schema` say: to a person and as JSON."""
 
 import json
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge.check import Checked
 from edge.config import EdgeConfig
 from protocols.errors import Problem
+from rules.binding.explain import explain
+
+WIDTH: Final = 120
 
 
 def checked_text(agent_file: Path, checked: Checked) -> str:
@@ -18,7 +22,18 @@ def checked_text(agent_file: Path, checked: Checked) -> str:
         f"{agent_file}: {config.agent}: {len(plan.devices)} devices, {len(plan.tests)} groups, "
         f"{tags} tags in {requests} requests, {len(config.stations)} stations"
     )
-    return "\n".join([first, *(f"note: {note}" for note in checked.notes)])
+    return "\n".join([first, *(f"note: {note}" for note in checked.notes), *_stations(checked)])
+
+
+def _stations(checked: Checked) -> Iterator[str]:
+    """What happens when, per station."""
+    for station, cases in explain(checked.plan.binding).items():
+        yield f"\n{station}"
+        column = 4 + max((len(case.when) for case in cases), default=0)
+        for case in cases:
+            lines = textwrap.wrap(case.then, max(40, WIDTH - column))
+            yield f"  {case.when}".ljust(column) + lines[0]
+            yield from (" " * column + line for line in lines[1:])
 
 
 def checked_as_json(checked: Checked) -> dict[str, Any]:
@@ -27,6 +42,10 @@ def checked_as_json(checked: Checked) -> dict[str, Any]:
         "agent": checked.config.agent,
         "problems": [],
         "notes": _as_json(checked.notes),
+        "stations": {
+            station: [{"when": case.when, "then": case.then} for case in cases]
+            for station, cases in explain(checked.plan.binding).items()
+        },
     }
 
 

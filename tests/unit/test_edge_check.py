@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from edge.check import Checked, check, socket_of
+from edge.told import checked_as_json, checked_text
 from protocols.errors import ConfigError
 from rules.conditioning import On
 
@@ -214,6 +215,18 @@ def test_a_certificate_that_is_no_pem_is_refused(tmp_path: Path) -> None:
 def test_a_socket_path_that_no_system_takes_is_refused(tmp_path: Path) -> None:
     said = refused(written(tmp_path, SOUND), {}, f"status.socket=/run/{'x' * 120}")
     assert "a socket's path at most 107" in said[0]
+
+
+def test_a_sound_file_ends_with_what_happens_when() -> None:
+    checked = check(EXAMPLE)
+    text = checked_text(Path("edrive.yaml"), checked)
+    first, *_ = text.splitlines()
+    assert first.startswith("edrive.yaml: plant1.line1: 8 devices, 17 groups")
+    for station in ("L1/ST000", "L1/PRESS20", "L1/EOL30"):
+        assert f"\n\n{station}\n" in text
+    assert "the link is down" in text.splitlines()[-2] + text.splitlines()[-1]
+    told = checked_as_json(checked)
+    assert set(told["stations"]) == {nest.station for nest in checked.plan.binding.nests}
 
 
 def test_an_element_and_a_tag_cannot_share_a_path(tmp_path: Path) -> None:
