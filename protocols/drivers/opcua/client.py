@@ -180,8 +180,8 @@ class OpcuaDevice:
         body = encode_write(self._encode_node(address.node), range_, variant)
         with _door("write"):
             response = decode_write(await client.exchange(WRITE_REQUEST, body, self._clock))
-        if response.status:
-            raise _lost("write", response.status)
+        if response.status or len(response.results) != 1:
+            raise _lost("write", response.status or ua.StatusCodes.BadUnexpectedError)
         return describe_status(response.results[0]) if any(response.results) else ""
 
     def subscribe(self, plan: Plan, interval_s: float) -> AsyncIterator[SampleBatch]:  # noqa: ARG002  # the port's
