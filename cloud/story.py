@@ -193,14 +193,13 @@ async def tell(
     below = await items.links_below(db, row.item)
     above = await items.links_above(db, row.item)
     linked = await _linked_items(db, (*below, *above))
-    owners = [row.item, *(one.pass_id for one in met)]
     return Story(
         item=item_of(row),
         passes=told,
         components=_tree(row.item, below, linked, _DOWN),
         parents=_tree(row.item, above, linked, _UP),
         states=[_state(one) for one in await items.states(db, [row.item])],
-        alarms=[Alarm.model_validate(one) for one in await items.alarms(db, owners)],
+        alarms=[Alarm.model_validate(one) for one in await items.alarms(db, row.item)],
         complete=await _complete(db, row, met, told),
     )
 

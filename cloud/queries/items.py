@@ -180,11 +180,19 @@ async def states(connection: AsyncConnection, subjects: Sequence[UUID]) -> list[
     return [StateRow(*row) for row in await found.fetchall()]
 
 
-async def alarms(connection: AsyncConnection, owners: Sequence[UUID]) -> list[dict[str, Any]]:
-    """Alarms about the claims of these items and passes."""
+async def alarms(connection: AsyncConnection, item: UUID) -> list[dict[str, Any]]:
+    """Alarms about the names, the passes and the events of an item."""
     found = await connection.execute(
-        "select name, at, text from trace_alarm where owner = any(%s) order by at, name",
-        (list(owners),),
+        """
+        select name, at, text from trace_alarm
+        where owner in (
+            select name_key from item_name where item = %(item)s and known_to is null
+            union all select member from mention where item = %(item)s
+            union all select event from mention where item = %(item)s
+        )
+        order by at, name
+        """,
+        {"item": item},
     )
     return [{"name": name, "at": at, "text": text} for name, at, text in await found.fetchall()]
 
