@@ -120,6 +120,30 @@ def restored(database: Database = None, config: ConfigFile = None) -> None:
     typer.echo("Agents will send again what is still in their spools.")
 
 
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="JSON lines, or YAML (.yaml, .yml).")],
+    database: Database = None,
+    config: ConfigFile = None,
+    output: Shown = Output.TABLE,
+) -> None:
+    """Take masters and events from a file; every line is answered. Safe to run again."""
+    import asyncio
+
+    from cloud.clock import Clock
+    from cloud.loading import Report, load_file
+
+    settings = _settings(config, database=database)
+    report = Report(typer.echo, lambda text: typer.echo(text, err=True))
+    heard = report.take_as_json if output is Output.JSON else report.take
+    with _answering():
+        asyncio.run(load_file(settings.dsn, file, Clock(), heard))
+    if output is Output.TABLE:
+        report.sum_up()
+    if report.refused:
+        raise typer.Exit(_WRONG_INPUT)
+
+
 @agents_app.command("add")
 def agents_add(
     agent: Annotated[str, typer.Argument(help="site.name, as in its certificate.")],
@@ -293,16 +317,24 @@ def token_revoke(
 
 
 @contextmanager
-def connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
-    """A connection for one command. Trouble with the database is one line and code 2."""
-    from cloud.db import StoreTrouble, connect
+def _answering() -> Iterator[None]:
+    """Trouble with the database is one line and code 2."""
+    from cloud.db import StoreTrouble
 
     try:
-        with connect(settings.dsn, application=f"threadline {what}") as connection:
-            yield connection
+        yield
     except StoreTrouble as trouble:
         typer.echo(trouble.reason, err=True)
         raise typer.Exit(_WRONG_INPUT) from trouble
+
+
+@contextmanager
+def connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
+    """A connection for one command."""
+    from cloud.db import connect
+
+    with _answering(), connect(settings.dsn, application=f"threadline {what}") as connection:
+        yield connection
 
 
 def _print(rows: Sequence[Any], columns: Sequence[str], output: Output) -> None:
