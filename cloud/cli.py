@@ -133,7 +133,7 @@ def load(
     from cloud.clock import Clock
     from cloud.loading import Report, load_file
 
-    settings = _settings(config, database=database)
+    settings = settings_of(config, database=database)
     report = Report(typer.echo, lambda text: typer.echo(text, err=True))
     heard = report.take_as_json if output is Output.JSON else report.take
     with _answering():
