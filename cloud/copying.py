@@ -59,7 +59,7 @@ class Rows:
 
     shape: Shape
     count: int
-    data: bytes
+    data: bytes | bytearray
 
 
 def rows_of(batch: SampleBatch, tags: TagMap, frame: int) -> tuple[Rows, ...]:
@@ -166,7 +166,7 @@ class _Table:
         if count == 0:
             return Rows(shape, 0, b"")
         rows = slice(None) if count == len(mask) else np.flatnonzero(mask)
-        return Rows(shape, count, bytes(self._records(layout, rows, count)))
+        return Rows(shape, count, self._records(layout, rows, count))
 
     def full(self, rows: NDArray[np.int64]) -> Rows:
         parts = [self._pattern(present, rows[at]) for present, at in self._patterns(rows)]
@@ -207,7 +207,8 @@ class _Table:
         return column
 
     def _records(self, layout: _Layout, rows: Any, count: int) -> bytearray:
-        data = bytearray(layout.template * count)
+        data = bytearray(layout.template)
+        data *= count  # in place: a large buffer costs its page faults each time it is copied
         records = np.frombuffer(data, layout.dtype)
         for name in layout.names:
             records[name] = self._frame if name == "frame" else self._column(name, rows)
@@ -249,12 +250,12 @@ class _Table:
 
     def _numbers(
         self, extras: tuple[str, ...], value: tuple[str, ...], rows: NDArray[np.int64]
-    ) -> bytes:
+    ) -> bytes | bytearray:
         if len(rows) == 0:
             return b""
         columns = (*_ALWAYS, *_EXTRAS, "f64", "i64")
         layout = _layout((*_ALWAYS, *extras, *value), (*columns, "text", "bytes"), _FULL_COLUMNS)
-        return bytes(self._records(layout, rows, len(rows)))
+        return self._records(layout, rows, len(rows))
 
     def _with_objects(
         self,

@@ -151,7 +151,7 @@ class _Transaction:
 
     async def _copy(self, admitted: Sequence[Entry]) -> None:
         """Step 3: all rows of one shape in one statement."""
-        parts: dict[str, list[bytes]] = {}
+        parts: dict[str, list[bytes | bytearray]] = {}
         for entry in admitted:
             for rows in self._prepared.rows.get(entry.frame, ()):
                 parts.setdefault(rows.shape.statement, []).append(rows.data)

@@ -297,17 +297,24 @@ def _kinds(batch: pa.RecordBatch) -> tuple[Column, dict[ValueClass, Column]]:
         if name not in batch.schema.names:
             continue
         column = batch.column(name)
-        there = column.is_valid().to_numpy(zero_copy_only=False)
-        if kind[there].any():
+        if kind.any() and _overlaps(kind, column):
             raise Rejected("a row holds more than one value")
-        kind[there] = value_class
+        if column.null_count == 0:
+            kind[:] = value_class
+        else:
+            kind[column.is_valid().to_numpy(zero_copy_only=False)] = value_class
         values[value_class] = _from_arrow(value_class, column)
     return kind, values
 
 
+def _overlaps(kind: Column, column: pa.Array) -> bool:
+    return bool(kind[column.is_valid().to_numpy(zero_copy_only=False)].any())
+
+
 def _from_arrow(kind: ValueClass, column: pa.Array) -> Column:
     if kind in _FIXED_WIDTH:
-        filled = column.fill_null(False if kind is ValueClass.BOOL else 0)
+        missing = False if kind is ValueClass.BOOL else 0
+        filled = column.fill_null(missing) if column.null_count else column
         return np.asarray(filled.to_numpy(zero_copy_only=False), DTYPE_OF[kind])
     if kind is ValueClass.TEXT and _holds_nul(column):
         raise Rejected("text with NUL; it travels as bytes")
@@ -334,7 +341,9 @@ def _holds_nul(column: pa.Array) -> bool:
 
 
 def _int64(column: pa.Array, missing: int) -> Column:
-    plain = column.cast(pa.int64()).fill_null(missing)
+    plain = column.view(pa.int64()) if pa.types.is_timestamp(column.type) else column
+    plain = plain.cast(pa.int64())
+    plain = plain.fill_null(missing) if plain.null_count else plain
     return np.asarray(plain.to_numpy(zero_copy_only=False), np.int64)
 
 
@@ -351,20 +360,28 @@ def _optional_times(batch: pa.RecordBatch, name: str) -> Column | None:
 
 
 def _check_times(batch: SampleBatch) -> None:
+    if len(batch) == 0:
+        return
+    if int(batch.time.min()) == NO_TIME:
+        raise Rejected("a row without time")
     for times in (batch.time, batch.agent_time, batch.device_time):
         if times is None:
             continue
-        stated = times[times != NO_TIME]
-        if ((stated < TIME_US_MIN) | (stated > TIME_US_MAX)).any():
+        least = times.min() if times is batch.time else times[times != NO_TIME].min(initial=0)
+        if int(least) < TIME_US_MIN or int(times.max()) > TIME_US_MAX:
             raise Rejected("a time outside the years 1 to 9999")
-    if (batch.time == NO_TIME).any():
-        raise Rejected("a row without time")
 
 
 def _check_classes(batch: SampleBatch, classes: Column) -> None:
-    wanted = classes[batch.tag] if len(batch) else classes[:0]
-    as_bytes = (batch.kind == ValueClass.BYTES) & (wanted == ValueClass.TEXT)
-    if not ((batch.kind == wanted) | (batch.kind == ValueClass.NONE) | as_bytes).all():
+    if len(batch) == 0:
+        return
+    wanted = classes[batch.tag]
+    other = batch.kind != wanted
+    if not other.any():
+        return
+    kind, wanted = batch.kind[other], wanted[other]
+    as_bytes = (kind == ValueClass.BYTES) & (wanted == ValueClass.TEXT)
+    if not (as_bytes | (kind == ValueClass.NONE)).all():
         raise Rejected("a value of another class than its tag's type")
 
 
