@@ -1,6 +1,6 @@
 """`/overview` and `/stations`: how fresh the data is, and what the stations make: a board's two."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
@@ -70,10 +70,18 @@ async def list_stations(
     A station that made nothing in the stretch is there with its last pass before its end.
     """
     until = until or await moment(db)
-    since = since or until - SPAN
+    since = since or before(until)
     if since > until:
         raise ApiProblem(422, "A parameter cannot be used", "from: is later than to")
     return [_station(row) for row in await stations(db, holder.sites, since, until)]
+
+
+def before(until: datetime) -> datetime:
+    """A span earlier, or the beginning of time."""
+    try:
+        return until - SPAN
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _agent(row: Freshness) -> AgentFreshness:
