@@ -1,7 +1,7 @@
 """Answers of the API on standard output: a tree for people, JSON as it came for machines."""
 
 import json
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rich.console import Console
@@ -9,6 +9,8 @@ from rich.console import Console
 from cloud.ask.tree import name_of, story_tree
 from cloud.story import Item, Story
 from protocols.errors import ConfigError, Problem
+
+FILE_COLUMNS: Final = 10_000  # a file or a pipe has no width: a line of the tree stays one line
 
 
 def read_zone(zone: str | None) -> ZoneInfo | None:
@@ -25,7 +27,8 @@ def print_story(story: dict[str, Any], zone: ZoneInfo | None, *, as_json: bool) 
     if as_json:
         console.out(json.dumps(story, indent=1, ensure_ascii=False), highlight=False)
     else:
-        console.print(story_tree(Story.model_validate(story), zone), soft_wrap=True)
+        wide = console if console.is_terminal else Console(width=FILE_COLUMNS)
+        wide.print(story_tree(Story.model_validate(story), zone))
 
 
 def print_candidates(candidates: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from cloud.db import AsyncConnection
 from cloud.queries.agents import AgentRow, agents
@@ -41,7 +42,7 @@ class StationRow:
     Attributes:
         verdicts: of the items worked on in `passes`; an open pass has none yet.
         gaps: counts that no pass has.
-        last_at, last_verdict, last_name: of the newest pass, production or not.
+        last_at, …: of the newest pass, production or not; the name is the item's newest.
     """
 
     site: str
@@ -53,6 +54,8 @@ class StationRow:
     gaps: Decimal
     last_at: datetime | None
     last_verdict: str | None
+    last_item: UUID | None
+    last_scheme: str | None
     last_name: str | None
 
 
@@ -173,17 +176,17 @@ _STATIONS: Final = """
         group by g.site, g.station, g.nest
     )
     select n.site, n.station, n.nest, coalesce(made.passes, 0), coalesce(made.others, 0),
-           judged.verdicts, coalesce(missed.gaps, 0), n.at, w.verdict, w.name
+           judged.verdicts, coalesce(missed.gaps, 0), n.at, w.verdict, w.item, w.scheme, w.value
     from newest n
     left join made using (site, station, nest)
     left join judged using (site, station, nest)
     left join missed using (site, station, nest)
     left join lateral (
-        select i.verdict, (
-            select value from item_name where item = i.item and known_to is null
+        select i.verdict, i.item, named.scheme, named.value from pass_item i
+        left join lateral (
+            select scheme, value from item_name where item = i.item and known_to is null
             order by valid_from desc, scheme, value limit 1
-        ) as name
-        from pass_item i
+        ) named on true
         where i.pass_id = n.pass_id and i.role = 'work' and i.known_to is null
         order by i.slot limit 1
     ) w on true

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
@@ -167,6 +169,8 @@ def test_a_nest_shows_what_it_made_in_the_stretch(
         "gaps": 0,
         "last_at": (NOW - timedelta(minutes=1)).isoformat().replace("+00:00", "Z"),
         "last_verdict": "pass",
+        "last_item": str(UUID(md5(b"1a").hexdigest())),  # noqa: S324 - an id
+        "last_scheme": "serial",
         "last_name": "L1/Aa1",
     }
     assert (b["nest"], b["passes"], b["gaps"]) == ("b", 59, 3)

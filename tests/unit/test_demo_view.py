@@ -16,7 +16,7 @@ from edge.status import (
     SpoolShown,
     UplinkShown,
 )
-from threadline.demo.figures import Told, figures, newest_finished
+from threadline.demo.figures import Finished, Told, figures, newest_finished
 from threadline.demo.view import Scene, live, plain
 
 DEVICES = ("st000", "w10", "f07", "r15", "eol30", "p20", "scanner20", "st010")
@@ -106,6 +106,8 @@ def station(name: str, nest: str, **changed: Any) -> dict[str, Any]:
         "others": 1,
         "verdicts": {"pass": 17, "fail": 2, "aborted": 1},
         "gaps": 0,
+        "last_item": "id",
+        "last_scheme": "serial",
         "last_name": "03MV00000018",
         "last_verdict": "pass",
     }
@@ -148,18 +150,18 @@ def test_who_is_silent_leaves_a_dash_and_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "name"),
+    ("last", "unit"),
     [
-        ({"last_verdict": "pass"}, "03MV00000018"),
+        ({"last_verdict": "pass"}, Finished("id", "serial", "03MV00000018")),
         ({"last_verdict": "fail"}, None),
         ({"last_verdict": "pass", "last_name": None}, None),
     ],
 )
 def test_a_unit_is_finished_that_passed_the_last_test(
-    last: dict[str, Any], name: str | None
+    last: dict[str, Any], unit: Finished | None
 ) -> None:
     stations = [station("L1/ST000", "", last_name="another"), station("L1/EOL30", "", **last)]
-    assert newest_finished(stations) == name
+    assert newest_finished(stations) == unit
 
 
 def drawn(width: int, height: int, story: int, why: tuple[str, ...] = ()) -> list[str]:

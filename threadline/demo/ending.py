@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from threadline.children import StackError
+from threadline.demo.figures import Finished
 from threadline.demo.line import AGENT, Line, run
 from threadline.demo.signals import Leaving
 
@@ -13,7 +14,7 @@ COMMAND_S: Final = 60.0
 
 def end_and_prove(
     line: Line,
-    finished: str | None,
+    finished: Finished | None,
     leaving: Leaving,
     say: Callable[[str], None],
     tell: Callable[[str], None],
@@ -27,17 +28,17 @@ def end_and_prove(
     leaving.look()
     drained = run(
         ["edge", "drain", str(line.agent_file), "--timeout", f"{DRAIN_S:g}s"],
-        {},
+        line.env,
         DRAIN_S + COMMAND_S,
     )
     say(drained.stdout.strip() or drained.stderr.strip())
-    asked = {"THREADLINE_API": line.api_url, "THREADLINE_TOKEN": line.token}
+    asked = {**line.env, "THREADLINE_API": line.api_url, "THREADLINE_TOKEN": line.token}
     if finished is not None:
         leaving.look()
-        story = run(["trace", finished], asked, COMMAND_S)
+        story = run(["trace", finished.name, "--scheme", finished.scheme], asked, COMMAND_S)
         tell(story.stdout or story.stderr)
     leaving.look()
-    proved = run(["verify", AGENT], asked, COMMAND_S)
+    proved = run(["verify", AGENT], line.env, COMMAND_S)
     tell((proved.stderr + proved.stdout).rstrip())
     return drained.returncode == 0 and proved.returncode == 0
 

@@ -30,6 +30,15 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A unit that left the line: its id, and a name that people know it by."""
+
+    item: str
+    scheme: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLine:
     device: str
     state: str
@@ -101,12 +110,11 @@ def figures(begun_s: float, before: Told, now: Told) -> Figures:
     )
 
 
-def newest_finished(stations: Sequence[Mapping[str, Any]]) -> str | None:
-    """The name of the unit that was finished last, if the last one tested was."""
+def newest_finished(stations: Sequence[Mapping[str, Any]]) -> Finished | None:
+    """The unit that was tested last, if it passed and has a name."""
     for one in stations:
-        if one["station"] == LAST_STATION and one["last_verdict"] == "pass":
-            name: str | None = one["last_name"]
-            return name
+        if one["station"] == LAST_STATION and one["last_verdict"] == "pass" and one["last_name"]:
+            return Finished(one["last_item"], one["last_scheme"], one["last_name"])
     return None
 
 

@@ -39,10 +39,11 @@ PROBE_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The line, up. `processes`: by the name that people see."""
+    """The line, up. `processes`: by the name that people see; `env`: what ours are told by."""
 
     children: Children
     processes: Mapping[str, Child]
+    env: Mapping[str, str]
     agent_file: Path
     socket: Path
     api_url: str
@@ -102,7 +103,7 @@ class _Starting:
         ports: dict[str, dict[str, Any]] = json.loads(ports_file.read_text("utf-8"))
         self._say(f"the simulated plant runs: {len(ports)} devices")
         agent_file, socket = self._agent(ports, f"mqtt://{stack.broker.host}:{stack.broker.port}")
-        return Line(self._children, self._processes, agent_file, socket, api_url, token)
+        return Line(self._children, self._processes, self._env, agent_file, socket, api_url, token)
 
     def _plant(self) -> tuple[Child, Path]:
         ports = self._directory / "ports.json"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cloud.ask.client import open_api
 from threadline.demo.ending import end_and_prove
-from threadline.demo.figures import Told, figures, newest_finished
+from threadline.demo.figures import Finished, Told, figures, newest_finished
 from threadline.demo.line import AGENT, Line, open_line
 from threadline.demo.show import Screen, open_screen
 from threadline.demo.signals import Leaving, Left, leaving_by_signal
@@ -45,8 +45,8 @@ def run_demo(directory: Path, seconds: float | None) -> bool:
             return True
 
 
-def _show(line: Line, console: Console, leaving: Leaving, seconds: float | None) -> str | None:
-    """Until the time is over; the name of the unit that was finished last."""
+def _show(line: Line, console: Console, leaving: Leaving, seconds: float | None) -> Finished | None:
+    """Until the time is over; the unit that was finished last."""
     now = datetime.now(UTC)  # noqa: TID251 - the demo is where time comes in
     with open_api(line.api_url, line.token) as api, open_screen(console) as screen:
         return _Showing(line, Watch(line, api, now), screen).until(leaving, seconds)
@@ -60,10 +60,10 @@ class _Showing:
         self._watch = watch
         self._screen = screen
         self._rounds: deque[Told] = deque(maxlen=RATE_OVER)
-        self._finished: str | None = None
+        self._finished: Finished | None = None
         self._story: Sequence[Text] = ()
 
-    def until(self, leaving: Leaving, seconds: float | None) -> str | None:
+    def until(self, leaving: Leaving, seconds: float | None) -> Finished | None:
         began_s = time.monotonic()
         while seconds is None or time.monotonic() - began_s < seconds:
             told = self._watch.round()
@@ -75,9 +75,9 @@ class _Showing:
         return self._finished
 
     def _follow(self, told: Told) -> None:
-        name = newest_finished(told.stations or ())
-        if name is None or name == self._finished:
+        unit = newest_finished(told.stations or ())
+        if unit is None or unit == self._finished:
             return
-        story = self._watch.story(name)
+        story = self._watch.story(unit.item)
         if story is not None:
-            self._finished, self._story = name, story_lines(story)
+            self._finished, self._story = unit, story_lines(story)

@@ -40,9 +40,9 @@ class Watch:
             why=tuple(dict.fromkeys(why)),
         )
 
-    def story(self, name: str) -> Story | None:
-        """None: nobody tells it now, or the name is not one item's."""
-        return _asked(lambda: self._story(name), [])
+    def story(self, item: str) -> Story | None:
+        """None: nobody tells it now."""
+        return _asked(lambda: Story.model_validate(self._api.read(f"/items/{item}/story")), [])
 
     def _agent(self) -> AgentStatus:
         return ask_status(self._line.socket, ASK_S)
@@ -54,12 +54,6 @@ class Watch:
     def _stations(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._api.read("/stations", {"from": self._since.isoformat()})
         return found
-
-    def _story(self, name: str) -> Story | None:
-        item = self._api.read("/items", {"name": name})["item"]
-        if item is None:
-            return None
-        return Story.model_validate(self._api.read(f"/items/{item['id']}/story"))
 
 
 def _asked(ask: Callable[[], T], why: list[str]) -> T | None:

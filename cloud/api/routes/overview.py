@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
@@ -48,6 +49,8 @@ class Station(BaseModel):
     gaps: int
     last_at: datetime | None
     last_verdict: str | None
+    last_item: UUID | None
+    last_scheme: str | None
     last_name: str | None
 
 
@@ -110,5 +113,7 @@ def _station(row: StationRow) -> Station:
         gaps=int(row.gaps),
         last_at=row.last_at,
         last_verdict=row.last_verdict,
+        last_item=row.last_item,
+        last_scheme=row.last_scheme,
         last_name=row.last_name,
     )
