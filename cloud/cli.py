@@ -144,6 +144,34 @@ def load(
         raise typer.Exit(_WRONG_INPUT)
 
 
+@app.command()
+def rebuild(
+    database: Database = None, config: ConfigFile = None, output: Shown = Output.TABLE
+) -> None:
+    """Make the trace view again from all events, beside the one in use, and put it in its place."""
+    import asyncio
+    import json
+    from dataclasses import asdict
+
+    from cloud.rebuild import rebuild as make_again
+
+    settings = settings_of(config, database=database)
+
+    def tell(taken: int, waiting: int) -> None:
+        typer.echo(f"{taken} events taken in, {waiting} waiting", err=True)
+
+    with _answering():
+        done = asyncio.run(make_again(settings.dsn, tell))
+    if output is Output.JSON:
+        typer.echo(json.dumps(asdict(done), indent=2))
+        return
+    typer.echo(f"{done.events} events, {done.skipped} left out")
+    for one in done.differences:
+        typer.echo(f"{one.table}: {one.former} rows only before, {one.new} only now")
+    if not done.differences:
+        typer.echo("the view is the same as before")
+
+
 @agents_app.command("add")
 def agents_add(
     agent: Annotated[str, typer.Argument(help="site.name, as in its certificate.")],

@@ -29,6 +29,7 @@ from protocols.events import Event, decode_event
 from protocols.retry import Backoff
 
 BATCH: Final = 200
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 SKIPPED_MAX: Final = 20
 ERROR_MAX: Final = 2000
 WAIT_S: Final = 1.0  # how long a missed notification can go unnoticed
@@ -115,14 +116,16 @@ class Projector:
         self._pending = worked.masters_pending
 
 
-async def work_off(connection: AsyncConnection, limit: int = BATCH) -> Worked:
+async def work_off(
+    connection: AsyncConnection, limit: int = BATCH, turn: LockKey = LockKey.PROJECTION
+) -> Worked:
     """Take the next events into the view. StoreTrouble: nothing was changed."""
     try:
-        return await _batch(connection, limit)
+        return await _batch(connection, limit, turn)
     except StoreTrouble:
         raise
     except Exception:  # noqa: BLE001 - whose bug it is shows when each event is taken alone
-        return await _one_by_one(connection, limit)
+        return await _one_by_one(connection, limit, turn)
 
 
 async def read_lag(connection: AsyncConnection, position: int) -> Lag:
@@ -131,39 +134,39 @@ async def read_lag(connection: AsyncConnection, position: int) -> Lag:
     return Lag(0, 0.0) if row is None else Lag(row[0], row[1])
 
 
-async def take_turn(connection: AsyncConnection) -> None:
+async def take_turn(connection: AsyncConnection, turn: LockKey = LockKey.PROJECTION) -> None:
     """Be the only writer of the view until the transaction ends."""
-    await connection.execute("select pg_advisory_xact_lock(%s)", [LockKey.PROJECTION])
+    await connection.execute("select pg_advisory_xact_lock(%s)", [turn])
 
 
-async def _batch(connection: AsyncConnection, limit: int) -> Worked:
+async def _batch(connection: AsyncConnection, limit: int, turn: LockKey) -> Worked:
     with translated():
         async with connection.transaction():
-            await take_turn(connection)
+            await take_turn(connection, turn)
             standing = await read_standing(connection)
-            events = await _next_events(connection, standing.position, limit)
+            events, more = await _next_events(connection, standing.position, limit)
             store = PostgresStore(connection)
             position = standing.position
             if events:
                 await _take_in(Workspace(store), events, standing.masters)
                 position = events[-1][0]
                 await stand_at(connection, position, standing.masters)
-    return Worked(len(events), 0, position, store.rows_read, len(events) == limit, standing.pending)
+    return Worked(len(events), 0, position, store.rows_read, more, standing.pending)
 
 
-async def _one_by_one(connection: AsyncConnection, limit: int) -> Worked:
+async def _one_by_one(connection: AsyncConnection, limit: int, turn: LockKey) -> Worked:
     """The same events, each in a transaction of its own; one that fails is put aside."""
     taken = skipped = rows = in_a_row = 0
     while True:
         try:
-            worked = await _batch(connection, 1)
+            worked = await _batch(connection, 1, turn)
         except StoreTrouble:
             raise
         except Exception as bug:
             in_a_row += 1
             if in_a_row > SKIPPED_MAX:  # not an event's fault: stand still rather than skip all
                 raise
-            await _skip(connection, bug)
+            await _skip(connection, bug, turn)
             skipped += 1
             continue
         in_a_row = 0
@@ -172,11 +175,11 @@ async def _one_by_one(connection: AsyncConnection, limit: int) -> Worked:
             return replace(worked, events=taken, skipped=skipped, rows_read=rows)
 
 
-async def _skip(connection: AsyncConnection, bug: Exception) -> None:
+async def _skip(connection: AsyncConnection, bug: Exception, turn: LockKey) -> None:
     log = structlog.get_logger("cloud.projector")
     with translated():
         async with connection.transaction():
-            await take_turn(connection)
+            await take_turn(connection, turn)
             standing = await read_standing(connection)
             cursor = await connection.execute(_SKIP, [_told(bug), standing.position])
             row = await cursor.fetchone()
@@ -209,9 +212,13 @@ async def _open(dsn: str) -> AsyncConnection:
 
 async def _next_events(
     connection: AsyncConnection, position: int, limit: int
-) -> list[tuple[int, Event]]:
-    cursor = await connection.execute(_NEXT, [position, limit])
-    return [(seq, decode_event(body)) for seq, body in await cursor.fetchall()]
+) -> tuple[list[tuple[int, Event]], bool]:
+    """The next events, as many as the memory of a batch takes, and whether there may be more."""
+    cursor = await connection.execute(_NEXT, [position, limit, BATCH_BYTES_MAX])
+    rows = await cursor.fetchall()
+    near = rows[0][2] if rows else 0
+    more = near == limit or near > len(rows)
+    return [(seq, decode_event(body)) for seq, body, _ in rows], more
 
 
 async def _until_notified(connection: AsyncConnection) -> None:
@@ -219,10 +226,17 @@ async def _until_notified(connection: AsyncConnection) -> None:
         return
 
 
-_NEXT: Final = (
-    "select recorded_seq, body::text from event where recorded_seq > %s"
-    " order by recorded_seq limit %s"
-)
+_NEXT: Final = """
+    select recorded_seq, body, near from (
+        select recorded_seq, body, count(*) over () as near,
+               sum(octet_length(body)) over (order by recorded_seq) - octet_length(body) as before
+        from (
+            select recorded_seq, body::text as body from event where recorded_seq > %s
+            order by recorded_seq limit %s
+        ) as waiting
+    ) as sized
+    where before < %s order by recorded_seq
+"""
 _LAG: Final = """
     select count(*), coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8
     from (

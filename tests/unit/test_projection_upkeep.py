@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ def kept_up(events: Sequence[Event], batch: int) -> MemoryStore:
     return store
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.sampled_from([1, 2, 5, 100]))
 def test_every_order_and_batching_gives_the_view_of_the_whole(seed: int, batch: int) -> None:
@@ -51,6 +53,7 @@ def test_every_order_and_batching_gives_the_view_of_the_whole(seed: int, batch: 
     check(shuffled(seed), differs)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from([1, 3, 100]))
 def test_what_was_known_then_is_the_view_of_what_had_been_recorded(seed: int, batch: int) -> None:
@@ -64,6 +67,7 @@ def test_what_was_known_then_is_the_view_of_what_had_been_recorded(seed: int, ba
     check(shuffled(seed), differs)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_an_event_taken_in_again_changes_nothing(seed: int) -> None:
@@ -75,6 +79,7 @@ def test_an_event_taken_in_again_changes_nothing(seed: int) -> None:
     assert store.past == past
 
 
+@pytest.mark.slow
 def test_a_late_scan_at_the_far_end_of_history_touches_what_it_changes() -> None:
     """The same lots again and again; a mount said late in between runs until the next mount."""
     store = MemoryStore()
@@ -97,6 +102,7 @@ def test_a_late_scan_at_the_far_end_of_history_touches_what_it_changes() -> None
     assert keyed(store.view()) == keyed(view(*shift, late))
 
 
+@pytest.mark.slow
 def test_what_one_pass_costs_does_not_grow_with_history() -> None:
     store = MemoryStore()
     cost: list[int] = []
@@ -110,7 +116,8 @@ def test_what_one_pass_costs_does_not_grow_with_history() -> None:
     assert len(store.rows[HolderOpRow]) == 1 + 2 * 199
 
 
-def test_a_name_met_ten_thousand_times_costs_no_more() -> None:
+@pytest.mark.slow
+def test_a_name_met_hundreds_of_times_costs_no_more() -> None:
     """A carrier with a name of its own is in every pass: only its lookup is read."""
     store = MemoryStore()
     carrier = name("4711", scheme="carrier")
