@@ -327,10 +327,12 @@ def concat(batches: Sequence[SampleBatch]) -> SampleBatch:
     if not batches:
         return empty()
     tags: dict[Tag, int] = {}
-    maps = [
-        np.array([tags.setdefault(tag, len(tags)) for tag in batch.tags], np.int32)
-        for batch in batches
-    ]
+    merged: dict[int, Column] = {}  # by identity: a group's batches share one dictionary
+    for batch in batches:
+        if id(batch.tags) not in merged:
+            places = [tags.setdefault(tag, len(tags)) for tag in batch.tags]
+            merged[id(batch.tags)] = np.array(places, np.int32)
+    maps = [merged[id(batch.tags)] for batch in batches]
     kinds = {kind for batch in batches for kind in batch.values}
     return SampleBatch(
         tuple(tags),
