@@ -13,7 +13,7 @@ from cloud.agents import set_aside
 from cloud.copying import HEADER, TRAILER, Rows, rows_of
 from cloud.db import AsyncConnection, translated
 from cloud.dead_letters import DeadLetter, keep
-from cloud.ledger import Entry, FrameIds, LaneBook, Outcome, admit, lane_key, lock_lanes, signed
+from cloud.ledger import Entry, FrameIds, LaneBook, Outcome, admit, lane_key, signed
 from cloud.lines import insert_curves, insert_stretches, insert_tag_lines
 from cloud.partitions import DayBook
 from cloud.receipting import Answer
@@ -75,13 +75,16 @@ class Books:
 
 
 async def prepare(connection: AsyncConnection, books: Books, work: Work, now: datetime) -> Prepared:
-    """Step 0, in a transaction of its own: ids, lanes, partitions. Says nothing of being stored."""
+    """Step 0: ids, lanes, partitions. Says nothing of being stored.
+
+    Each statement commits alone: all of them may be repeated, and when everything is known, as it
+    nearly always is, none is sent.
+    """
     with translated():
-        async with connection.transaction():
-            await books.tags.learn(connection, _sited_tags(work.accepted))
-            await books.lanes.learn(connection, map(lane_key, work.accepted))
-            frames = await books.frames.take(connection, len(work.accepted))
-            alarms = await _write_uses(connection, books, work.accepted, now)
+        await books.tags.learn(connection, _sited_tags(work.accepted))
+        await books.lanes.learn(connection, map(lane_key, work.accepted))
+        frames = await books.frames.take(connection, len(work.accepted))
+        alarms = await _write_uses(connection, books, work.accepted, now)
         batches = [one.contents.samples for one in work.accepted]
         await books.days.learn(connection, [batch for batch in batches if batch is not None])
     entries = tuple(
@@ -145,7 +148,6 @@ class _Transaction:
     async def _admit(self, entries: Sequence[Entry]) -> list[Outcome]:
         if not entries:
             return []
-        await lock_lanes(self._connection, (entry.lane_id for entry in entries))
         self._stored.outcomes = await admit(self._connection, entries)
         return self._stored.outcomes
 

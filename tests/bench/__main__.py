@@ -1,6 +1,5 @@
 """`make bench`: every measurement, or those named; a table and build/bench.json."""
 
-import asyncio
 import sys
 import tempfile
 from collections.abc import Callable
@@ -9,12 +8,7 @@ from pathlib import Path
 from tests.bench import ingest, report
 from threadline.stack import Stack, open_stack
 
-
-def _ingest(stack: Stack) -> list[report.Figure]:
-    return asyncio.run(ingest.measure(stack.postgres.create_database("bench_ingest")))
-
-
-MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {"ingest": _ingest}
+MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {"ingest": ingest.measure}
 
 
 def main() -> None:

@@ -1,149 +1,209 @@
 """Frames into the production table, beside a raw COPY of a prebuilt buffer into the same table.
 
-The rounds take turns, so the machine's moods meet all of them; the table is emptied before each.
-One connection, one transaction of 10,000 rows after the other, as ingest does it.
+The ways take turns transaction by transaction, each in another place of every turn, so a checkpoint
+or a neighbour's work meets all of them alike. One connection, one transaction after the other, as
+ingest does it. Parts of the work are told apart by this process' CPU.
 """
 
+import asyncio
+import os
+import secrets
+import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
 from cloud.admission import Accepted, Agent, decide
 from cloud.agents import add, read_agents
 from cloud.copying import HEADER, TRAILER, Shape, rows_of
-from cloud.db import AsyncConnection, connect
+from cloud.db import connect
 from cloud.migrate import migrate
 from cloud.sessions import Session, open_session
 from cloud.source import Record
 from cloud.storage import Policy, Wanted
-from cloud.storing import Books, Work, build, prepare, store
+from cloud.storing import Work, build, prepare, store
 from protocols import codec
 from protocols.frames import Header, Kind, Lane, Totals, seal
 from protocols.samples import DataType, SampleBatch, Tag, ValueClass
 from tests.bench.report import Figure, of_rounds
+from threadline.stack import Stack
 
 TAGS = 1000
 ROWS = 10_000  # of a frame, and of a transaction
-FRAMES = 40
-ROUNDS = 5
+TURNS = 20  # of a round
+ROUNDS = 6
+FRAMES_MANY = 10  # of a transaction that catches up
+MANY = 4  # such transactions a round
 AGENT = "bench.line1"
+DSN_VARIABLE = "THREADLINE_BENCH_DSN"  # of another server than the embedded one
 T0 = 1_790_000_000_000_000
 _NOW = datetime.fromtimestamp(T0 / 1e6 + 3600, UTC)
 
 
-@dataclass(frozen=True, slots=True)
+def measure(stack: Stack) -> list[Figure]:
+    """The figures of ingest, on an empty database of the stack or of the server named outside."""
+    dsn = os.environ.get(DSN_VARIABLE)
+    if dsn is None:
+        return asyncio.run(_measure(stack.postgres.create_database("bench_ingest")))
+    name = f"bench_{secrets.token_hex(4)}"
+    with connect(dsn, application="bench") as server:
+        server.execute(f"create database {name}")
+        try:
+            return asyncio.run(_measure(f"{dsn.rpartition('/')[0]}/{name}"))
+        finally:
+            server.execute(f"drop database {name} with (force)")
+
+
+@dataclass(slots=True)
 class Taken:
-    """Of one round: wall seconds, and CPU seconds of this process."""
+    """Seconds of one way in one round, by transaction; CPU is this process'."""
 
-    wall_s: float
-    cpu_s: float
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    @property
+    def rows_a_s(self) -> float:
+        return ROWS / statistics.median(self.wall_s)
+
+    def cpu_ns(self, rows: int = ROWS) -> float:
+        """Of a row. The mean: the work of a transaction is the same, whoever interrupts it."""
+        return statistics.mean(self.cpu_s) / rows * 1e9
 
 
-async def measure(dsn: str) -> list[Figure]:
-    """The figures of ingest, on an empty database."""
-    records = [_record(seq) for seq in range(1, FRAMES + 1)]
-    rounds: dict[str, list[Taken]] = {"raw": [], "rows": [], "ledger": []}
-    async with _prepared(dsn) as (session, agent):
-        connection, books = session.storing, session.books
-        ways = {
-            "raw": _raw(connection, await _buffers(connection, books, records, agent)),
-            "rows": _rows(connection, books, records, agent),
-            "ledger": _ledger(connection, books, records, agent),
-        }
-        for turn in range(ROUNDS + 1):
-            for name, way in ways.items():
-                taken = await _round(connection, way)
-                if turn:  # the first warms up: catalogues, plans, files
-                    rounds[name].append(taken)
+Round = dict[str, Taken]
+Way = Callable[[Round, int], Awaitable[None]]
+
+
+async def _measure(dsn: str) -> list[Figure]:
+    rounds = []
+    async with _prepared(dsn) as ways:
+        for number in range(ROUNDS + 1):
+            found = await ways.round(number)
+            if number:  # the first warms up: catalogues, plans, files
+                rounds.append(found)
     return _figures(rounds)
 
 
-def _figures(rounds: dict[str, list[Taken]]) -> list[Figure]:
-    total = FRAMES * ROWS
-    speed = {name: [total / one.wall_s / 1e6 for one in taken] for name, taken in rounds.items()}
-    cpu = [one.cpu_s / total * 1e9 for one in rounds["ledger"]]
-    raw_cpu = [one.cpu_s / total * 1e9 for one in rounds["raw"]]
+def _figures(rounds: Sequence[Round]) -> list[Figure]:
+    def speed(way: str) -> list[float]:
+        return [one[way].rows_a_s / 1e6 for one in rounds]
+
+    def cpu(way: str, rows: int = ROWS) -> list[float]:
+        return [one[way].cpu_ns(rows) for one in rounds]
+
+    many, unit = FRAMES_MANY * ROWS, "ns/row"
     return [
-        of_rounds("raw COPY, prebuilt", speed["raw"], "M rows/s"),
-        of_rounds(
-            "frame to rows", speed["rows"], "M rows/s", goal=">= 0.9", peer="raw COPY",
-            peers=speed["raw"],
-        ),
-        of_rounds(
-            "frame to rows with ledger", speed["ledger"], "M rows/s", goal=">= 0.95",
-            peer="without", peers=speed["rows"],
-        ),
-        of_rounds(
-            "client CPU with ledger", cpu, "ns/row", goal="<= 100", peer="raw COPY", peers=raw_cpu
-        ),
+        of_rounds("raw COPY of a prebuilt buffer", speed("raw"), "M rows/s"),
+        of_rounds("frame to rows", speed("rows"), "M rows/s", goal="ratio >= 0.9",
+                  peer="raw COPY", peers=speed("raw")),
+        of_rounds("frame to rows with ledger", speed("ledger"), "M rows/s", goal="ratio >= 0.95",
+                  peer="without ledger", peers=speed("rows")),
+        of_rounds("client CPU, all", cpu("ledger"), unit, goal="<= 100",
+                  peer="raw COPY", peers=cpu("raw")),
+        of_rounds("client CPU: decode", cpu("decode"), unit),
+        of_rounds("client CPU: build COPY", cpu("build"), unit),
+        of_rounds("client CPU: psycopg and ledger", cpu("send"), unit,
+                  peer="raw COPY", peers=cpu("raw")),
+        of_rounds(f"client CPU, {FRAMES_MANY} frames a transaction", cpu("many", many), unit,
+                  goal="<= 100", peer="1 frame", peers=cpu("ledger")),
     ]  # fmt: skip
 
 
-Way = Callable[[], Awaitable[None]]
+class _Ways:
+    """The ways into the table, over one connection; each round begins with it empty."""
+
+    def __init__(self, session: Session, agent: Agent) -> None:
+        self._connection, self._books = session.storing, session.books
+        self._agent = agent
+        self._records = [_record(seq) for seq in range(1, TURNS + MANY * FRAMES_MANY + 1)]
+        self._buffers: list[bytes] = []
+
+    async def learn(self) -> None:
+        """Ids and partitions, and the buffers of the raw way."""
+        works = Work(accepted=tuple(map(self._accepted, self._records)))
+        await prepare(self._connection, self._books, works, _NOW)
+        self._buffers = [self._buffer(record) for record in self._records[:TURNS]]
+
+    async def round(self, number: int) -> Round:
+        await self._connection.execute("truncate sample, ledger")
+        ways: list[Way] = [self._raw, self._rows, self._ledger]
+        found: Round = {}
+        for turn in range(TURNS):
+            for place in range(len(ways)):
+                await ways[(place + turn + number) % len(ways)](found, turn)
+        for part in range(MANY):
+            await self._many(found, TURNS + part * FRAMES_MANY)
+        await self._check((len(ways) * TURNS + MANY * FRAMES_MANY) * ROWS)
+        return found
+
+    async def _check(self, rows: int) -> None:
+        found = await (await self._connection.execute("select count(*) from sample")).fetchone()
+        if found != (rows,):
+            raise AssertionError(f"{found} rows stored, not {rows}")
+
+    async def _raw(self, found: Round, turn: int) -> None:
+        await _timed(found, "raw", partial(self._copy, self._buffers[turn]))
+
+    async def _rows(self, found: Round, turn: int) -> None:
+        async def way() -> None:
+            await self._copy(self._buffer(self._records[turn]))
+
+        await _timed(found, "rows", way)
+
+    async def _ledger(self, found: Round, turn: int) -> None:
+        records = self._records[turn : turn + 1]
+        await _timed(found, "ledger", partial(self._store, records, found))
+
+    async def _many(self, found: Round, first: int) -> None:
+        records = self._records[first : first + FRAMES_MANY]
+        await _timed(found, "many", partial(self._store, records, {}))
+
+    async def _copy(self, buffer: bytes) -> None:
+        connection = self._connection
+        async with connection.transaction(), connection.cursor().copy(Shape.F64.statement) as copy:
+            await copy.write(buffer)
+
+    async def _store(self, records: Sequence[Record], found: Round) -> None:
+        """As ingest does it; its parts are counted one by one."""
+        began = time.process_time()
+        work = Work(accepted=tuple(map(self._accepted, records)))
+        decoded = time.process_time()
+        prepared = await prepare(self._connection, self._books, work, _NOW)
+        ready = time.process_time()
+        prepared = build(prepared, self._books)
+        built = time.process_time()
+        await store(self._connection, self._books, prepared, _NOW)
+        sent = time.process_time()
+        for part, cpu_s in (
+            ("decode", decoded - began),
+            ("build", built - ready),
+            ("send", ready - decoded + sent - built),
+        ):
+            found.setdefault(part, Taken()).cpu_s.append(cpu_s)
+
+    def _buffer(self, record: Record) -> bytes:
+        batch = self._accepted(record).contents.samples
+        assert batch is not None
+        (rows,) = rows_of(batch, self._books.tags.map_of(self._agent.site_id, batch.tags), 1)
+        return HEADER + rows.data + TRAILER
+
+    def _accepted(self, record: Record) -> Accepted:
+        decision = decide(record, self._agent, _NOW)
+        assert isinstance(decision, Accepted), decision
+        return decision
 
 
-async def _round(connection: AsyncConnection, way: Way) -> Taken:
-    await connection.execute("truncate sample, ledger")
+async def _timed(found: Round, name: str, way: Callable[[], Awaitable[None]]) -> None:
+    taken = found.setdefault(name, Taken())
     wall, cpu = time.perf_counter(), time.process_time()
     await way()
-    taken = Taken(time.perf_counter() - wall, time.process_time() - cpu)
-    found = await (await connection.execute("select count(*) from sample")).fetchone()
-    if found != (FRAMES * ROWS,):
-        raise AssertionError(f"{found} rows stored, not {FRAMES * ROWS}")
-    return taken
-
-
-def _raw(connection: AsyncConnection, buffers: list[bytes]) -> Way:
-    async def way() -> None:
-        for buffer in buffers:
-            async with connection.transaction(), connection.cursor().copy(Shape.F64.statement) as c:
-                await c.write(buffer)
-
-    return way
-
-
-def _rows(connection: AsyncConnection, books: Books, records: list[Record], agent: Agent) -> Way:
-    async def way() -> None:
-        for record in records:
-            buffer = _buffer(books, record, agent)
-            async with connection.transaction(), connection.cursor().copy(Shape.F64.statement) as c:
-                await c.write(buffer)
-
-    return way
-
-
-def _ledger(connection: AsyncConnection, books: Books, records: list[Record], agent: Agent) -> Way:
-    async def way() -> None:
-        for record in records:
-            work = Work(accepted=(_accepted(record, agent),))
-            prepared = build(await prepare(connection, books, work, _NOW), books)
-            await store(connection, books, prepared, _NOW)
-
-    return way
-
-
-async def _buffers(
-    connection: AsyncConnection, books: Books, records: list[Record], agent: Agent
-) -> list[bytes]:
-    await prepare(connection, books, Work(accepted=(_accepted(records[0], agent),)), _NOW)
-    return [_buffer(books, record, agent) for record in records]
-
-
-def _buffer(books: Books, record: Record, agent: Agent) -> bytes:
-    batch = _accepted(record, agent).contents.samples
-    assert batch is not None
-    (rows,) = rows_of(batch, books.tags.map_of(agent.site_id, batch.tags), 1)
-    return HEADER + rows.data + TRAILER
-
-
-def _accepted(record: Record, agent: Agent) -> Accepted:
-    decision = decide(record, agent, _NOW)
-    assert isinstance(decision, Accepted), decision
-    return decision
+    taken.wall_s.append(time.perf_counter() - wall)
+    taken.cpu_s.append(time.process_time() - cpu)
 
 
 def _record(seq: int) -> Record:
@@ -172,12 +232,14 @@ def _record(seq: int) -> Record:
 
 
 @asynccontextmanager
-async def _prepared(dsn: str) -> AsyncIterator[tuple[Session, Agent]]:
+async def _prepared(dsn: str) -> AsyncIterator[_Ways]:
     with connect(dsn, application="bench") as made:
         migrate(made, Wanted.AUTO, Policy(), _NOW)
         add(made, AGENT, ["**"])
     session = await open_session(dsn)
     agents = await read_agents(session.storing)
-    yield session, agents[AGENT]
+    ways = _Ways(session, agents[AGENT])
+    await ways.learn()
+    yield ways
     await session.storing.close()
     await session.preparing.close()
