@@ -120,7 +120,8 @@ class _Layout:
 
     def fill(self, sheet: Sheet, image: Column, body: bytes) -> Read:
         self.decoder.fill(sheet, image)
-        fill(sheet, self.constant)
+        if self.constant:
+            fill(sheet, self.constant)
         cells, statuses = self.uncertain
         sheet.quality[cells] = statuses
         (ticks,) = struct.unpack_from("<q", body, _TICKS_AT)
