@@ -4,7 +4,7 @@ from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.verify.station import count_series, counted_by, merged
@@ -70,6 +70,7 @@ def test_without_a_counter_of_the_plc_nothing_is_proven() -> None:
     assert not found.proven
 
 
+@settings(max_examples=30)
 @given(st.sets(st.integers(0, 60), min_size=1), st.lists(st.tuples(st.integers(0, 60),
        st.integers(0, 9)), max_size=6))  # fmt: skip
 def test_it_agrees_with_counting_on_fingers(
@@ -94,6 +95,7 @@ def test_a_counter_wraps_at_its_modulus(values: list[int], counted: int) -> None
     assert counted_by(values, 100) == counted
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50))))
 def test_merged_stretches_hold_the_same_counts_and_do_not_touch(
     stretches: list[tuple[int, int]],
