@@ -15,10 +15,10 @@ from typing import Any, Final
 from edge.entries import Broken, NoSpace
 from protocols.errors import ConfigError, Problem
 
-CHECKPOINT_PAGES: Final = 1000  # 4 MiB of log: the next commits write over it, it does not grow
+LOG_BYTES_MAX: Final = 4 * 1024 * 1024  # then it is moved, and written over from its beginning
 LOCK_S: Final = 1.0  # a process that was just killed may still hold its lock for a moment
-_PAGE_BYTES: Final = 4096
-_PAGES_MAX: Final = 0x7FFFFFFF  # SQLite's own limit in its older releases; 8 TiB of ours
+_PAGE_BYTES: Final = 1024  # a commit rewrites half-filled pages: at 4096 three times as many bytes
+_PAGES_MAX: Final = 0x7FFFFFFF  # SQLite's own limit in its older releases; 2 TiB of ours
 _LOG_HEADER_BYTES: Final = 24  # of each page in the log
 _IN_USE: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REFUSED: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from edge.cut import Cut, Handover, OutboxStatus, Recovered
-from edge.entries import Holding, Key
+from edge.entries import Entry, Holding, Key
+from edge.keeper import OK
 from edge.link import Broker
 from edge.retention import Limits
-from edge.spool import Settled, Spool, Taken
+from edge.settling import Settled
+from edge.spool import Spool, Taken
 from edge.spool_folder import SpoolFolder
 from edge.uplink import Pace, Uplink
 from edge.window import Take
-from edge.writer import OK, Writer
+from edge.writer import Writer
 from protocols.driver import Clock
 from protocols.errors import Busy
 from protocols.events import NAMESPACE, Alarm, AlarmState, Severity, from_us
@@ -59,13 +61,12 @@ def open_outbox(
     folder = SpoolFolder(settings.folder, clock.now_us)
     opened = folder.open()
     spool = Spool(opened.store, settings.agent, chance.epoch, settings.limits)
-    if opened.lost:
-        spool.declare(opened.lost, clock.now_us())
-    return SpoolOutbox(settings, Writer(spool, folder, clock), broker, clock, chance.draw)
+    writer = Writer(spool, folder, clock)
+    return SpoolOutbox(settings, writer, broker, clock, chance.draw, opened.lost)
 
 
 class SpoolOutbox:
-    """An Outbox on a spool and a broker."""
+    """An Outbox on a spool and a broker. `lost`: what a damaged file could not give back."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class SpoolOutbox:
         broker: Broker,
         clock: Clock,
         draw: Callable[[], float],
+        lost: Sequence[Entry] = (),
     ) -> None:
         self.on_report_all: Callable[[], None] = _nothing
         self.on_forked: Callable[[], None] = _nothing
@@ -88,6 +90,7 @@ class SpoolOutbox:
         writer.on_standing = self._stood
         writer.on_rolled_back = self._uplink.rewind
         writer.on_let_go = self._let_go
+        self._lost = lost
         self._alarms: list[Alarm] = []
         self._raised: str | None = None
         self._stopping = asyncio.Event()
@@ -126,10 +129,12 @@ class SpoolOutbox:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._uplink.run())
                 tidying = tasks.create_task(self._tidy())
+                watching = tasks.create_task(self._writer.watch())
                 await self._stopping.wait()
                 await self._drain()
                 sending.cancel()
                 tidying.cancel()
+                watching.cancel()
         finally:
             await self._writer.stop()
             self._stopped.set()
@@ -170,11 +175,15 @@ class SpoolOutbox:
 
     async def _tidy(self) -> None:
         while True:
-            await asyncio.sleep(TIDY_S)
             try:
+                if self._lost:
+                    await self._source.declare(self._lost)
+                    self._lost = ()
+                    self.on_report_all()
                 self._settled(await self._source.tidy())
             except Busy:
-                continue
+                pass  # the next time
+            await asyncio.sleep(TIDY_S)
 
     def _settled(self, settled: Settled) -> None:
         if settled.renewed:
@@ -294,7 +303,8 @@ class _Source:
         return taken
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Frame]:
-        return await self._writer.do(lambda spool: spool.read(keys))
+        now_us = self._clock.now_us()
+        return await self._writer.do(lambda spool: spool.read(keys, now_us))
 
     async def settle(self, receipt: Receipt) -> Settled:
         now_us = self._clock.now_us()
@@ -312,6 +322,10 @@ class _Source:
     async def tidy(self) -> Settled:
         now_us = self._clock.now_us()
         return await self._writer.do(lambda spool: spool.tidy(now_us))
+
+    async def declare(self, lost: Sequence[Entry]) -> None:
+        now_us = self._clock.now_us()
+        await self._writer.do(lambda spool: spool.declare(lost, now_us))
 
     async def synced(self) -> None:
         """Return once every cut put so far is committed."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.cut import Recovered
-from edge.database import CHECKPOINT_PAGES, Database, Row
+from edge.database import LOG_BYTES_MAX, Database, Row
 from edge.entries import (
     Broken,
     Entry,
@@ -29,7 +29,6 @@ from protocols.frames import Frame, Kind, Lane, digest
 FORMAT: Final = 1
 APPLICATION_ID: Final = 0x544C5350  # "TLSP"
 STREAMS_REMEMBERED: Final = 256  # of those that hold nothing: their heads are told in `hello`
-_CHECKPOINT_BYTES: Final = CHECKPOINT_PAGES * 4096
 SEQ_BITS: Final = 40
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 _WATERMARK: Final = "watermark_us"
@@ -239,7 +238,7 @@ class SpoolFile:
 
     def settle(self) -> None:
         self._forget_streams()
-        self._db.checkpoint(least_bytes=_CHECKPOINT_BYTES)
+        self._db.checkpoint(least_bytes=LOG_BYTES_MAX)
 
     def confine(self, more_bytes: int) -> None:
         self._db.confine(more_bytes)

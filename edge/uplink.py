@@ -17,7 +17,8 @@ import structlog
 
 from edge.entries import Holding, Key
 from edge.link import Broker, Link
-from edge.spool import Settled, Taken
+from edge.settling import Settled
+from edge.spool import Taken
 from edge.window import Again, Later, Take, Window
 from protocols.driver import Clock
 from protocols.errors import Busy, Disconnected, Rejected

@@ -15,11 +15,12 @@ import pytest
 
 from edge.cut import Cut, Full, NotKept
 from edge.entries import Broken, Entry, State, Store, whole
+from edge.keeper import BROKEN, DISK_FULL, EVENTS_FULL, OK
 from edge.retention import Limits
 from edge.spool import Spool, Written
 from edge.spool_file import SpoolFile
 from edge.spool_folder import BALLAST_BYTES, SpoolFolder
-from edge.writer import BROKEN, DISK_FULL, EVENTS_FULL, OK, Handover, Writer
+from edge.writer import Handover, Writer
 from protocols.errors import ConfigError
 from protocols.frames import Frame, Kind, Lane
 from tests.support import cuts

@@ -6,7 +6,8 @@ from itertools import count
 from edge.cut import Cut
 from edge.entries import Holding, Key, State
 from edge.retention import Limits
-from edge.spool import Settled, Spool, Taken
+from edge.settling import Settled
+from edge.spool import Spool, Taken
 from edge.window import Take
 from protocols.driver import Clock
 from protocols.errors import Busy
@@ -65,7 +66,7 @@ class InlineSpool:
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Frame]:
         self._check()
-        return self.spool.read(keys)
+        return self.spool.read(keys, self._clock.now_us())
 
     async def settle(self, receipt: Receipt) -> Settled:
         self._check()

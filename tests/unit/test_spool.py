@@ -9,7 +9,8 @@ import pytest
 
 from edge.entries import Key, State, Stream, Unheld
 from edge.retention import Limits
-from edge.spool import Settled, Spool, Taken
+from edge.settling import Settled
+from edge.spool import Spool, Taken
 from protocols import codec
 from protocols.frames import Frame, Kind, Lane, Totals
 from protocols.notices import Drop, Release, decode_notice
@@ -315,7 +316,7 @@ def test_a_fork_of_what_a_former_process_left_needs_a_promise_broken_nowhere(cas
     again = Case(store := case.store.crash(), Spool(store, "plant1.a", lambda: 50, Limits()))
     again.write(2)
     numbers = iter([51])
-    again.spool._draw_epoch = lambda: next(numbers)
+    again.spool._book._draw_epoch = lambda: next(numbers)
     again.hear(Said.FORKED, old)
     assert again.spool.epoch == 51, "epoch 50 has promised that nothing so old would come"
     assert [frame.payload for frame in again.frames(Lane.LIVE)] == [old[0].payload]
@@ -343,7 +344,7 @@ def test_at_its_limit_the_oldest_backlog_goes_and_a_drop_names_it() -> None:
     dropped = notices(case, Drop)
     assert any(told)
     assert sum(drop.rows for drop in dropped) == case.spool.counts["rows_dropped"] > 0
-    assert case.spool.used_bytes <= case.spool._limits.bytes_usable
+    assert case.spool.used_bytes <= case.spool._book.limits.bytes_usable
     left = case.frames(Lane.BACKLOG)
     named = {seq for drop in dropped for seq in range(drop.from_seq or 0, (drop.to_seq or 0) + 1)}
     assert named | {frame.header.seq for frame in left} == set(range(1, 81))
@@ -373,7 +374,7 @@ def test_kept_stored_goes_first_and_needs_no_notice() -> None:
         case.hear(Said.STORED, case.frames(Lane.LIVE))
     assert notices(case, Drop) == notices(case, Release) == []
     assert case.spool.counts["frames_freed"] > 0
-    assert case.spool.used_bytes <= case.spool._limits.bytes_usable
+    assert case.spool.used_bytes <= case.spool._book.limits.bytes_usable
 
 
 def test_logged_goes_before_anything_new_and_a_release_names_it() -> None:
@@ -520,4 +521,4 @@ def test_reading_again_gives_only_what_is_still_new(case: Case) -> None:
     frames = case.frames(Lane.LIVE)
     case.hear(Said.LOGGED, frames[:1])
     keys = [Key(1, Lane.LIVE, seq) for seq in (1, 2, 3, 4)]
-    assert case.spool.read(keys) == frames[1:]
+    assert case.spool.read(keys, NOW_US) == frames[1:]

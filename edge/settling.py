@@ -1,0 +1,105 @@
+"""Receipts come to their entries: what each word does, and when everything is new again.
+
+Rule 1: an entry changes only if its own digest is named; the first word of a receipt counts.
+Rule 2: another store has nothing of ours, another log nothing that was only logged.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from edge.book import Book
+from edge.entries import Entry, Key, State
+from protocols.frames import Lane
+from protocols.receipts import Receipt, Run, Said
+
+_STORE_ID: Final = "store_id"
+_LOG_GEN: Final = "log_gen"
+_LANES: Final = frozenset(int(lane) for lane in Lane)
+_SETTLING: Final = (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of a receipt, or of time.
+
+    Attributes:
+        taken: entries that were logged or stored.
+        later: entries that are new again, to be tried later.
+        renewed: entries sent long ago are new again: look from the beginning.
+        forked: an epoch was answered `forked` for the first time.
+        let_go: something not yet stored is gone and named: report everything once.
+    """
+
+    taken: tuple[Key, ...] = ()
+    later: tuple[Key, ...] = ()
+    renewed: bool = False
+    forked: bool = False
+    let_go: bool = False
+
+
+def settle(book: Book, receipt: Receipt, now_us: int) -> Settled:
+    """Take a receipt in. What it names and the spool does not hold is ignored."""
+    renewed = _compare(book, receipt, now_us)
+    said: dict[Said, list[Entry]] = {kind: [] for kind in Said}
+    once: set[Key] = set()
+    for run in receipt.runs:
+        named = [entry for entry in _named(book, run) if entry.key not in once]
+        once.update(entry.key for entry in named)
+        said[run.kind] += named
+        if run.kind is Said.REJECTED:
+            book.quarantine(named, f"rejected: {run.reason or 'no reason'}", now_us)
+    said[Said.LATER] = [one for one in said[Said.LATER] if one.state is not State.STORED]
+    _mark(book, said[Said.LOGGED], (State.NEW,), State.LOGGED, now_us)
+    _mark(book, said[Said.STORED], (State.NEW, State.LOGGED), State.STORED, now_us)
+    _mark(book, said[Said.LATER], (State.LOGGED,), State.NEW, now_us)
+    forked = book.append_again(said[Said.FORKED], now_us)
+    for kind in _SETTLING:
+        book.counts[f"frames_{kind}"] += len(said[kind])
+    book.counts["rows_rejected"] += sum(entry.rows for entry in said[Said.REJECTED])
+    taken = (entry.key for entry in (*said[Said.LOGGED], *said[Said.STORED]))
+    later = (entry.key for entry in said[Said.LATER])
+    return Settled(tuple(taken), tuple(later), renewed, forked)
+
+
+def _compare(book: Book, receipt: Receipt, now_us: int) -> bool:
+    """True: the receipt's store or log is another than before, and entries are renewed."""
+    if receipt.runs and all(run.kind is Said.LOGGED for run in receipt.runs):
+        return False  # a gateway knows neither
+    renew: set[State] = set()
+    if receipt.store_id and _changed(book, _STORE_ID, receipt.store_id):
+        renew |= {State.LOGGED, State.STORED}
+        book.counts["store_changes"] += 1
+    if receipt.log_gen is not None and _changed(book, _LOG_GEN, str(receipt.log_gen)):
+        renew |= {State.LOGGED}
+        book.counts["log_changes"] += 1
+    if renew:
+        book.store.renew(renew, now_us)
+    return bool(renew)
+
+
+def _changed(book: Book, name: str, value: str) -> bool:
+    before = book.store.note(name)
+    if before != value:
+        book.store.set_note(name, value)
+    return before not in (None, value)
+
+
+def _named(book: Book, run: Run) -> list[Entry]:
+    """Entries that the run names by their own digest."""
+    if run.lane not in _LANES:
+        return []
+    found = []
+    for seq, digest in enumerate(run.digests, run.first):
+        entry = book.store.find(Key(run.epoch, Lane(run.lane), seq))
+        if entry is not None and entry.digest == digest:
+            found.append(entry)
+        else:
+            book.counts["receipts_ignored"] += 1
+    return found
+
+
+def _mark(
+    book: Book, entries: Iterable[Entry], states: Collection[State], state: State, now_us: int
+) -> None:
+    book.store.mark([entry for entry in entries if entry.state in states], state, now_us)
