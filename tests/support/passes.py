@@ -23,7 +23,7 @@ Key = tuple[str, str, int]
 
 @dataclass(slots=True)
 class PassComparison:
-    """`excused`: cycles without a pass that a counted gap covers, or that began before polling."""
+    """`torn`: incomplete and saying so. `in_gap`, `before`: without a pass, counted or too early."""
 
     equal: int = 0
     torn: int = 0
@@ -97,9 +97,6 @@ def _beside(
 ) -> None:
     key = (cycle.station, cycle.nest, cycle.count)
     body = stored.body
-    if body.get("ended_by") != "end" or body.get("missing"):
-        found.torn += 1  # the agent was down in it, and the pass says so
-        return
     wrong = [
         *_identity(cycle, stored),
         *_judgement(cycle, body, station),
@@ -107,6 +104,9 @@ def _beside(
         *_curves(database, cycle, body),
         *_feeds(cycle, stored),
     ]
+    if wrong and (body.get("ended_by") != "end" or body.get("missing")):
+        found.torn += 1  # the agent was down in it, and the pass says so
+        return
     found.wrong += [f"{key}: {one}" for one in wrong]
     found.equal += not wrong
     if cycle.item.unit is not None:
