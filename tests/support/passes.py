@@ -23,7 +23,7 @@ Key = tuple[str, str, int]
 
 @dataclass(slots=True)
 class PassComparison:
-    """`torn`: incomplete and saying so. `in_gap`, `before`: without a pass, counted or too early."""
+    """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early."""
 
     equal: int = 0
     torn: int = 0
