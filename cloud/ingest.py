@@ -48,6 +48,7 @@ from protocols.retry import Backoff
 
 BROKER: Final = "broker"
 AGENTS_FRESH_S: Final = 5.0  # how soon an agent added or released is noticed
+LASTING_S: Final = 30.0  # two of one client id end each other's connections: no reason for haste
 APPETITE: Final = Appetite(records=128, size=8 * 1024 * 1024)
 RAW_BYTES_MAX: Final = 32 * 1024 * 1024  # decoded, of one transaction; three are in the making
 
@@ -97,15 +98,17 @@ class Ingest:
     async def _take_for_ever(self) -> None:
         attempt = 0
         while True:
+            opened_s = self._clock.monotonic_s()
             try:
                 await self._source.open()
                 self._standing.up(BROKER)
-                attempt = 0
                 while True:
                     await self._take()
             except Disconnected as gone:
                 self._standing.down(BROKER, "broker_down", gone.reason)
             await self._source.close()
+            if self._clock.monotonic_s() - opened_s > LASTING_S:
+                attempt = 0
             await asyncio.sleep(self._backoff.delay_s(attempt, self._clock.draw()))
             attempt += 1
 

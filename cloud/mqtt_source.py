@@ -11,7 +11,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +31,7 @@ SUBSCRIPTIONS: Final = tuple(
 UNACKNOWLEDGED_BYTES_MAX: Final = 16 * 1024 * 1024
 ANSWERS_WAITING_MAX: Final = 4096
 CONNECT_S: Final = 10.0
-KEEPALIVE_S: Final = 20
-MISC_S: Final = 1.0
+MISC_S: Final = 0.5
 READS_PER_TURN: Final = 64  # packets before others get the loop again
 
 
@@ -44,10 +43,11 @@ class MqttSettings:
     port: int = 1883
     client_id: str = "threadline-ingest"
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     ca: Path | None = None  # set: TLS
     certificate: Path | None = None
     key: Path | None = None
+    keepalive_s: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class _Connection:
         try:
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.to_thread(
-                    self._client.connect, settings.host, settings.port, KEEPALIVE_S
+                    self._client.connect, settings.host, settings.port, settings.keepalive_s
                 )
                 self._listen()
                 await self._ready

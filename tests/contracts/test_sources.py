@@ -4,7 +4,8 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -12,18 +13,21 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud.mqtt_source import MqttSettings, MqttSource
+from cloud.mqtt_source import MqttSettings, MqttSource, tls_context
 from cloud.source import Appetite, Record, Source
-from protocols.errors import Disconnected
+from protocols.errors import ConfigError, Disconnected
 from protocols.receipts import Receipt, Run, Said, decode_receipt, encode_receipt
+from tests.support.certificates import Authority
 from tests.support.fake_source import FakeSource
 from tests.support.relay import HOST, Relay
-from threadline.broker import Broker
+from threadline.broker import Broker, BrokerSettings, Mosquitto, Tls
+from threadline.children import Children
 from threadline.ports import free_port
 
 PATIENCE_S = 15.0
 PLENTY = Appetite(records=1000, size=100_000_000)
 BYTES_MAX = 200_000
+KEEPALIVE_S = 1
 
 
 class Far(Protocol):
@@ -55,9 +59,10 @@ class MqttFar:
     """A real agent's client beside the source's, on a real broker; the source's wire can be cut."""
 
     def __init__(self, broker: Broker, relay: Relay) -> None:
-        settings = MqttSettings(HOST, relay.port, f"source-{uuid4().hex[:8]}")
+        name = f"source-{uuid4().hex[:8]}"
+        settings = MqttSettings(HOST, relay.port, name, keepalive_s=KEEPALIVE_S)
         self.source = MqttSource(settings, bytes_max=BYTES_MAX)
-        self._relay = relay
+        self.relay = relay
         self._heard: list[mqtt.MQTTMessage] = []
         self.client = _client(f"agent-{uuid4().hex[:8]}", broker)
         self.client.on_message = lambda _c, _d, message: self._heard.append(message)
@@ -75,7 +80,7 @@ class MqttFar:
         return [decode_receipt(bytes(message.payload)) for message in self._heard]
 
     async def cut(self) -> None:
-        self._relay.cut()
+        self.relay.cut()
 
 
 @asynccontextmanager
@@ -263,3 +268,65 @@ async def test_foreign_topics_and_retained_messages_are_no_records(mosquitto: Br
         await far.push("berlin.press1", "live", b"good")
         assert [one.data for one in await take(far, 1)] == [b"good"]
         await _until(far.client.publish(topic, b"", qos=1, retain=True).is_published)
+
+
+@pytest.mark.integration
+async def test_a_broker_that_hangs_is_disconnected(mosquitto: Broker) -> None:
+    async with mqtt_far(mosquitto) as far:
+        await far.source.open()
+        far.relay.hang()
+        with pytest.raises(Disconnected):
+            await take(far, 1)
+
+
+@pytest.mark.integration
+async def test_a_pause_longer_than_the_keep_alive_keeps_the_connection(mosquitto: Broker) -> None:
+    """The database may be away for hours; the broker must not lose us for that."""
+    async with mqtt_far(mosquitto) as far:
+        await far.source.open()
+        for number in range(8):
+            await far.push("berlin.press1", "live", bytes([number]) * 50_000)
+        held = await take_for(far, 4.0 * KEEPALIVE_S)
+        assert len(held) < 8, "it paused"
+        while len(held) < 8:
+            await far.source.acknowledge(held)
+            held += await take(far, 1)
+        assert [one.data[0] for one in held] == list(range(8))
+
+
+@pytest.mark.integration
+async def test_tls_with_certificates_and_a_password(tmp_path: Path) -> None:
+    if Mosquitto.program() is None:
+        pytest.skip("mosquitto is not installed")
+    authority = Authority(tmp_path)
+    theirs, ours = authority.issue("broker"), authority.issue("threadline-ingest")
+    tls = Tls(theirs.certificate, theirs.key, authority.certificate, clients_need_certificate=True)
+    with Children(tmp_path / "services") as children:
+        broker = Mosquitto(children, BrokerSettings(passwords={"cloud": "right"}, tls=tls))
+        broker.start()
+        good = MqttSettings(
+            broker.host, broker.port, "threadline-ingest", "cloud", "right",
+            authority.certificate, ours.certificate, ours.key,
+        )  # fmt: skip
+        source = MqttSource(good)
+        await source.open()
+        large = Receipt(agent="berlin.press1", store_id="s" * 50_000, runs=())
+        await source.answer("berlin.press1", encode_receipt(large))
+        await source.close()
+        foreign = Authority(tmp_path, "other").issue("threadline-ingest")
+        for bad in (
+            replace(good, password="wrong"),  # noqa: S106 - of the test's own broker
+            replace(good, certificate=None, key=None),
+            replace(good, certificate=foreign.certificate, key=foreign.key),
+            replace(good, ca=None),
+        ):
+            refused = MqttSource(bad)
+            with pytest.raises(Disconnected):
+                await refused.open()
+            await refused.close()
+
+
+def test_missing_certificates_are_a_mistake(tmp_path: Path) -> None:
+    settings = MqttSettings("h", ca=tmp_path / "none.crt")
+    with pytest.raises(ConfigError, match=r"none\.crt"):
+        tls_context(settings)
