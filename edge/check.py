@@ -230,6 +230,9 @@ def _socket(path: Path) -> Iterator[Finding]:
 
 
 def _notes(config: EdgeConfig) -> Iterator[Finding]:
+    if config.uplink.password:
+        why = "is a password that whoever reads the file can read"
+        yield Finding(("uplink", "password"), "", why, "Use EDGE_UPLINK_PASSWORD or password_env.")
     if not config.uplink.certificate:
         why = "has no client certificate: the agent's identity is unproven"
         yield Finding(("uplink",), "", why, "Give `certificate` and `key`.")

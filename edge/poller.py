@@ -33,6 +33,7 @@ from protocols.retry import Backoff
 from protocols.samples import Code, SampleBatch, Scalar
 
 REQUESTS_MAX: Final = 64  # of the binder, waiting for one device
+_WAITS_TO_OPEN: Final = 5  # connect, negotiate, look up: each bounded by the driver
 _TICK_S: Final = 1e-6  # the shortest wait: a rounding error of time must not spin
 _log = structlog.get_logger("edge.poller")
 T = TypeVar("T")
@@ -126,6 +127,7 @@ class Poller:
         self._stopping = False
         self._job_was_last = False
         self._attempt = 0
+        self._connecting: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Until `stop`. A read under way is finished first."""
@@ -139,8 +141,11 @@ class Poller:
             self._turn("stopped" if self._stopping else "connecting", self.health.reason)
 
     def stop(self) -> None:
+        """Nothing new begins. A read under way is finished; connecting is given up."""
         self._stopping = True
         self._woken.set()
+        if self._connecting is not None:
+            self._connecting.reschedule(0.0)
 
     def ask(self, job: Job) -> None:
         """Answered once through the channel, whatever happens."""
@@ -155,8 +160,10 @@ class Poller:
     async def _come_up(self) -> bool:
         """Try once to open; after a failure wait for the next try. True: the device is there."""
         try:
-            await self._bounded(self._device.open(), waits=4)
+            await self._connect()
         except (Disconnected, ConfigError) as error:
+            if self._stopping:
+                return False
             gone = error if isinstance(error, Disconnected) else Disconnected(str(error))
             self._go_down(gone)
             await self._close_device()
@@ -169,6 +176,15 @@ class Poller:
         if not self.role.groups:  # nothing is read until somebody asks
             self._go_up()
         return True
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(self.role.timeout_s * _WAITS_TO_OPEN) as self._connecting:
+                await self._device.open()
+        except TimeoutError as error:
+            raise Disconnected("no answer in time", Code.TIMEOUT) from error
+        finally:
+            self._connecting = None
 
     def _go_up(self) -> None:
         self._attempt = 0

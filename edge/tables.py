@@ -1,6 +1,8 @@
 """How the edge's answers look to a person: tables of rich, one function an answer."""
 
+import os
 from collections.abc import Iterable
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -8,9 +10,11 @@ from rich.table import Table
 from edge.status import AgentStatus, DeviceShown
 from edge.trial import Reading
 
+PIPE_WIDTH: Final = 180
+
 
 def print_status(status: AgentStatus, console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or _console()
     since = f"epoch {status.epoch}, up since {status.started[:19]}Z"
     console.print(f"[bold]{status.agent}[/] {status.version}, {since}", highlight=False)
     console.print(_devices(status.devices))
@@ -19,7 +23,7 @@ def print_status(status: AgentStatus, console: Console | None = None) -> None:
 
 
 def print_readings(readings: Iterable[Reading], console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or _console()
     table = Table("path", "value", "quality", "code", "time", "request", box=None)
     for row in readings:
         value = "" if row.value is None else str(row.value)
@@ -77,3 +81,9 @@ def _flow(status: AgentStatus) -> Table:
         status.metrics,
     )
     return table
+
+
+def _console() -> Console:
+    """A pipe has no width of its own; cut texts help nobody."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=PIPE_WIDTH)

@@ -51,6 +51,7 @@ class Line:
         self.probes = free_port()
         self.api = free_port()
         self.env: dict[str, str] = {}
+        self.agent_stopped_us = 0
 
     def start_all(self) -> None:
         self.postgres.start()
@@ -131,6 +132,7 @@ class Line:
     def stop_agent_and_drain(self) -> None:
         """Clean stop; what it still holds goes out; then the view catches up."""
         assert self.children.stop(self.processes["agent"], how=signal.SIGTERM) == 0
+        self.agent_stopped_us = time.time_ns() // 1000
         self.command("edge", "drain", str(self.agent_file), "--timeout", f"{SETTLE_S:g}s")
 
     def wait_for_view(self) -> None:

@@ -239,6 +239,20 @@ async def test_stop_finishes_the_read_under_way() -> None:
     assert not channel.is_empty
 
 
+async def test_stop_gives_connecting_up_at_once() -> None:
+    clock = LoopClock()
+    openings = Openings()
+    channel = Channel(clock, openings)
+    bench = Bench("p1", Surroundings(channel, openings, clock, lambda: 0.0), clock)
+    bench.device.delay_s = 3600
+    async with asyncio.timeout(0.2), asyncio.TaskGroup() as tasks:
+        tasks.create_task(bench.poller.run())
+        await asyncio.sleep(0.1)
+        bench.poller.stop()
+    assert bench.poller.health.state == "stopped"
+    assert channel.is_empty, "that nobody waited for it says nothing of the device"
+
+
 async def test_a_bug_in_a_driver_is_raised_with_its_hole_marked() -> None:
     clock = LoopClock()
     openings = Openings()
