@@ -21,7 +21,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 from protocols.driver import Mode
 from protocols.frames import AGENT_PATTERN
@@ -129,7 +128,7 @@ class TagConfig(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+        cls, core: Any, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         whole = handler.resolve_ref_schema(handler(core))
         return {"anyOf": [{"type": "string", "minLength": 1, "title": "Address"}, whole]}

@@ -51,7 +51,6 @@ def test_a_path_that_is_not_there_is_found() -> None:
     assert missing_paths(text) == ["rules/no_such.py", "protocols/drivers/*/nothing/here.md"]
 
 
-@pytest.mark.xfail(reason="groups are still being written: remove this line when it passes")
 def test_every_command_on_a_page_exists() -> None:
     texts = [page.read_text() for page in PAGES]
     named = {
