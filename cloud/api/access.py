@@ -7,12 +7,14 @@ Rule 3: a request holds one connection, for a bounded time.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from cloud.api.problems import ApiProblem
+from cloud.clock import Clock
 from cloud.db import AsyncConnection, AsyncPool, lease
 from cloud.tokens import Holder, Scope, find_holder
 
@@ -22,6 +24,7 @@ class State:
     """What the application holds while it runs."""
 
     pool: AsyncPool
+    clock: Clock
 
 
 _bearer = HTTPBearer(
@@ -54,5 +57,11 @@ def _needs(scope: Scope) -> Callable[[Db, Credentials], Awaitable[Holder]]:
     return holder
 
 
+def _now(request: Request) -> datetime:
+    state: State = request.app.state.threadline
+    return state.clock.now()
+
+
+Now = Annotated[datetime, Depends(_now)]
 Reader = Annotated[Holder, Depends(_needs(Scope.READ))]
 Writer = Annotated[Holder, Depends(_needs(Scope.WRITE))]

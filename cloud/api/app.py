@@ -9,7 +9,8 @@ from fastapi_offline import FastAPIOffline
 
 from cloud.api import problems
 from cloud.api.access import State
-from cloud.api.routes import agents, items, overview, samples
+from cloud.api.routes import agents, events, items, overview, samples
+from cloud.clock import Clock
 from cloud.db import make_pool
 
 CONNECTIONS: Final = 8
@@ -27,7 +28,11 @@ Errors are problem+json. Times are RFC 3339; 64-bit integers are text.
 
 
 def make_app(
-    dsn: str, *, connections: int = CONNECTIONS, statement_s: float = STATEMENT_S
+    dsn: str,
+    *,
+    clock: Clock | None = None,
+    connections: int = CONNECTIONS,
+    statement_s: float = STATEMENT_S,
 ) -> FastAPI:
     """The application over one database; it connects when it starts."""
 
@@ -37,7 +42,7 @@ def make_app(
             dsn, application="threadline api", connections=connections, statement_s=statement_s
         )
         await pool.open()
-        app.state.threadline = State(pool)
+        app.state.threadline = State(pool, clock or Clock())
         yield
         await pool.close()
 
@@ -50,6 +55,6 @@ def make_app(
         swagger_ui_parameters={"docExpansion": "list", "persistAuthorization": True},
     )
     problems.install(app)
-    for module in (items, overview, agents, samples):
+    for module in (items, events, overview, agents, samples):
         app.include_router(module.router)
     return app
