@@ -180,7 +180,17 @@ def _binding(
         done.findings += [each for each in found if _base(each.value) not in unsound]
         return None
     done.notes += [_binding_finding(each, places) for each in compiled.notes]
+    done.notes += _polled_instead(config)
     return compiled
+
+
+def _polled_instead(config: EdgeConfig) -> Iterator[Finding]:
+    for device_name, device in config.devices.items():
+        for group_name, group in device.groups.items():
+            if group.mode is Mode.SUBSCRIBE:
+                keys = ("devices", device_name, "groups", group_name, "mode")
+                why = "is polled at its interval: no driver offers subscriptions yet"
+                yield Finding(keys, "subscribe", why, "Write cyclic, or leave it for later.")
 
 
 def _binding_facts(one: Known) -> BindingFacts:

@@ -190,7 +190,7 @@ class Poller:
         self._attempt = 0
         if self.health.state != "up":
             self._turn("up", "")
-            _log.info("device up", device=self.role.name, **self.health.facts)
+            _log.info("device up", device=self.role.name, facts=self.health.facts)
 
     def _go_down(self, gone: Disconnected, under_way: Group | None = None) -> None:
         self.health.failed += 1
