@@ -1,25 +1,22 @@
 """Makes the trace view again from all events, beside the one in use, and puts it in its place.
 
 Rule 1: until the end everybody reads the view in use, and the projector keeps it up.
-Rule 2: the tables are made by the very migrations that made the first ones, in a schema of their
-own; a rebuild that was broken off leaves that schema, and the next one begins by dropping it.
+Rule 2: the new view grows in a schema of its own; a rebuild that was broken off leaves that schema,
+and the next one begins by dropping it.
 """
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields, replace
-from typing import Final, LiteralString, TypeAlias
+from typing import Final, TypeAlias
 
 from cloud import migrate
 from cloud.db import AsyncConnection, LockKey, StoreTrouble, Trouble, connect_async, sql, translated
 from cloud.projection.rows import VIEW, Row
 from cloud.projector import BATCH, Worked, read_lag, take_turn, work_off
-from cloud.storage import Storage
+from cloud.rebuild_schema import NEXT, current_schema, lay_out, look_at_home, look_at_next, swap
 
-NEXT: Final = "projection_next"
-FORMER: Final = "projection_former"
 ATTEMPTS: Final = 20  # each waits as long as the connection's lock_timeout
 LEVELLING_MAX: Final = 100
-MIGRATIONS: Final = frozenset({10, 11})  # those that make the tables of the view
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Events taken in so far, events still waiting."""
@@ -47,11 +44,11 @@ async def rebuild(dsn: str, progress: Progress) -> Rebuilt:
     """StoreTrouble: nothing was changed; the view in use stays."""
     connection = await connect_async(dsn, application="threadline rebuild")
     try:
-        storage = await migrate.check(connection)
+        await migrate.check(connection)
         with translated():
             await _only_one(connection)
-            home = await _home(connection)
-            await _lay_out(connection, home, storage)
+            home = await current_schema(connection)
+            await lay_out(connection, home)
         done = await _take_all(connection, progress)
         return await _put_in_place(connection, home, done)
     finally:
@@ -63,21 +60,6 @@ async def _only_one(connection: AsyncConnection) -> None:
     row = await cursor.fetchone()
     if row is None or not row[0]:
         raise StoreTrouble(Trouble.BLOCKED, "another rebuild is at work")
-
-
-async def _home(connection: AsyncConnection) -> str:
-    """The schema that the view in use lives in."""
-    row = await (await connection.execute("select current_schema()")).fetchone()
-    return "public" if row is None else str(row[0])
-
-
-async def _lay_out(connection: AsyncConnection, home: str, storage: Storage) -> None:
-    await connection.execute(_sql("drop schema if exists {next} cascade"))
-    await connection.execute(_sql("create schema {next}"))
-    await connection.execute(_sql("set search_path = {next}, {home}", home))
-    for migration in migrate.read_migrations(storage):
-        if migration.number in MIGRATIONS:
-            await connection.execute(migration.sql)
 
 
 async def _take_all(connection: AsyncConnection, progress: Progress) -> Worked:
@@ -110,9 +92,8 @@ async def _replace(connection: AsyncConnection, home: str, done: Worked) -> Rebu
             await take_turn(connection)  # the projector waits, so both views can be complete
             events, skipped = await _level(connection, home)
             differences = [one async for one in _differences(connection, home)]
-            await _swap(connection, home)
-            await connection.execute(_sql("set search_path = {home}", home))
-        await connection.execute(_sql("drop schema {next}"))
+            await swap(connection, home)
+            await look_at_home(connection, home)
     return Rebuilt(done.events + events, done.skipped + skipped, tuple(differences))
 
 
@@ -120,9 +101,9 @@ async def _level(connection: AsyncConnection, home: str) -> tuple[int, int]:
     """Bring both views to the same event; what the new one took in, and left out."""
     taken = skipped = 0
     for _ in range(LEVELLING_MAX):
-        await connection.execute(_sql("set local search_path = {home}", home))
+        await look_at_home(connection, home)
         former = await _to_the_end(connection)
-        await connection.execute(_sql("set local search_path = {next}, {home}", home))
+        await look_at_next(connection, home)
         new = await _to_the_end(connection)
         taken, skipped = taken + new.events, skipped + new.skipped
         if former.position == new.position:
@@ -164,34 +145,3 @@ async def _count_only(
     )
     row = await (await connection.execute(query)).fetchone()
     return 0 if row is None else int(row[0])
-
-
-async def _swap(connection: AsyncConnection, home: str) -> None:
-    """The new tables and views come in, the former ones go. Whoever reads now waits a moment."""
-    await connection.execute(_sql("create schema {former}"))
-    relations = await (await connection.execute(_RELATIONS, [NEXT])).fetchall()
-    for name, kind in relations:
-        for source, target in ((home, FORMER), (NEXT, home)):
-            await connection.execute(
-                sql.SQL("alter {} {} set schema {}").format(
-                    sql.SQL(_WORDS[kind]), sql.Identifier(source, name), sql.Identifier(target)
-                )
-            )
-    for name, kind in sorted(relations, key=lambda one: one[1], reverse=True):  # views first
-        await connection.execute(
-            sql.SQL("drop {} {}").format(sql.SQL(_WORDS[kind]), sql.Identifier(FORMER, name))
-        )
-    await connection.execute(_sql("drop schema {former}"))
-
-
-def _sql(text: LiteralString, home: str = "public") -> sql.Composed:
-    return sql.SQL(text).format(
-        next=sql.Identifier(NEXT), former=sql.Identifier(FORMER), home=sql.Identifier(home)
-    )
-
-
-_WORDS: Final[dict[str, LiteralString]] = {"r": "table", "v": "view"}
-_RELATIONS: Final = """
-    select relname, relkind::text from pg_class
-    where relnamespace = %s::regnamespace and relkind in ('r', 'v') order by relname
-"""

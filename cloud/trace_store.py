@@ -18,6 +18,8 @@ from cloud.projection.rows import MEMORY, VIEW, HolderOpRow, Row
 from cloud.projection.workspace import Changes, Tail, Version
 from protocols.events import Event, decode_event
 
+COPY_MIN: Final = 50  # rows from which on COPY is cheaper than arrays
+
 
 class PostgresStore:
     """Answers a `Workspace` from tables. `rows_read` counts what was answered."""
@@ -56,11 +58,20 @@ class PostgresStore:
         return int(rows[0][0])
 
     async def write(self, changes: dict[type[Row], Changes]) -> None:
+        many: list[tuple[_Plan, list[tuple[Any, ...]]]] = []
         async with self._connection.pipeline():
             for kind, one in changes.items():
-                await self._write(_PLANS[kind], one)
+                plan = _PLANS[kind]
+                await self._end(plan, one)
+                rows = _rows_to_add(plan, one)
+                if len(rows) >= COPY_MIN:
+                    many.append((plan, rows))
+                elif rows:
+                    await self._connection.execute(plan.add, _columns(rows, len(rows[0])))
+        for plan, rows in many:  # a pipeline has no COPY
+            await self._copy(plan, rows)
 
-    async def _write(self, plan: "_Plan", changes: Changes) -> None:
+    async def _end(self, plan: "_Plan", changes: Changes) -> None:
         if changes.removed:
             keys = _columns(changes.removed, len(plan.key))
             await self._connection.execute(plan.remove, keys)
@@ -68,12 +79,11 @@ class PostgresStore:
             keys = _columns([key for key, _ in changes.ended], len(plan.key))
             ends = [known_to for _, known_to in changes.ended]
             await self._connection.execute(plan.end, [*keys, ends])
-        written = [(*plan.values(one.row), one.known_from, None) for one in changes.added]
-        written += [(*plan.values(p.row), p.known_from, p.known_to) for p in changes.past]
-        if written:
-            columns = _columns(written, plan.width + 2)
-            known = len(columns) if plan.known else plan.width
-            await self._connection.execute(plan.add, columns[:known])
+
+    async def _copy(self, plan: "_Plan", rows: Sequence[tuple[Any, ...]]) -> None:
+        async with self._connection.cursor() as cursor, cursor.copy(plan.copy) as copy:
+            for row in rows:
+                await copy.write_row(row)
 
     async def _rows(self, query: str, given: Sequence[Any]) -> list[Any]:
         async with self._connection.cursor(binary=True) as cursor:
@@ -97,6 +107,7 @@ class _Plan:
     remove: str
     end: str
     add: str
+    copy: str
 
     def version(self, row: Sequence[Any]) -> Version:
         known_from = row[-1] if self.known else 0
@@ -152,6 +163,7 @@ def _plan(kind: type[Row]) -> _Plan:
         _said(remove, parts),
         _said(end, parts),
         _said(add, parts),
+        _said("copy {table} ({written}) from stdin", parts),
     )
 
 
@@ -194,6 +206,13 @@ def _listed(names: Sequence[str]) -> sql.Composed:
 def _unnested(types: Sequence[str]) -> sql.Composed:
     arrays = sql.SQL(", ").join(sql.SQL("%s::" + one + "[]") for one in types)
     return sql.SQL("unnest({})").format(arrays)
+
+
+def _rows_to_add(plan: _Plan, changes: Changes) -> list[tuple[Any, ...]]:
+    if not plan.known:
+        return [plan.values(one.row) for one in changes.added]
+    rows = [(*plan.values(one.row), one.known_from, None) for one in changes.added]
+    return rows + [(*plan.values(p.row), p.known_from, p.known_to) for p in changes.past]
 
 
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:

@@ -32,6 +32,24 @@ from threadline.postgres import Postgres
 pytestmark = pytest.mark.integration
 
 
+LAID_OUT = (
+    "select tablename, indexname, indexdef from pg_indexes where schemaname = 'public'",
+    "select viewname, definition, '' from pg_views where schemaname = 'public'",
+    """
+    select relname, relacl::text, '' from pg_class
+    where relacl is not null and relnamespace = 'public'::regnamespace
+    """,
+    """
+    select table_name, column_name, data_type || is_nullable || coalesce(column_default, '')
+    from information_schema.columns where table_schema = 'public'
+    """,
+    """
+    select conname, conrelid::regclass::text, pg_get_constraintdef(oid) from pg_constraint
+    where connamespace = 'public'::regnamespace
+    """,
+)
+
+
 @pytest.fixture
 def dsn(postgres_server: Postgres) -> Iterator[str]:
     with migrated_database(postgres_server) as made:
@@ -62,6 +80,28 @@ async def test_a_rebuild_is_identical_even_in_what_was_known_when(
     assert (done.events, done.skipped, done.differences) == (len(events), 0, ())
     assert await read_view(connection) == keyed(project(events, Masters()))
     assert [await read_view(connection, seq) for seq in range(1, len(events) + 1)] == known
+
+
+async def test_indexes_views_and_grants_are_there_afterwards(
+    dsn: str, connection: AsyncConnection
+) -> None:
+    """Also those that other parts added to the view's tables."""
+    await connection.execute("create view mine as select * from attempt")
+    await connection.execute("create index mine_too on pass (operation) where counted")
+    await connection.execute("drop role if exists reader_of_traces")
+    await connection.execute("create role reader_of_traces")
+    await connection.execute("grant select on item, link to reader_of_traces")
+    before = await laid_out(connection)
+    await rebuild(dsn, quietly)
+    assert await laid_out(connection) == before
+    await connection.execute("drop owned by reader_of_traces; drop role reader_of_traces")
+
+
+async def laid_out(connection: AsyncConnection) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for query in LAID_OUT:
+        found += await (await connection.execute(query)).fetchall()
+    return sorted(found, key=str)
 
 
 async def test_what_somebody_spoilt_is_named_and_made_good(
