@@ -1,7 +1,8 @@
 """What could not be taken: kept whole, counted when it comes again, shown to people.
 
 Rule 1: a dead letter is written in the transaction that decides, before its record is acknowledged.
-Rule 2: bounded per agent; beyond, only its counter is kept (metrics), and the sender still has it.
+Rule 2: bounded per agent, and for all strangers together; beyond, only a metric counts, and the
+sender still has it.
 """
 
 import hashlib
@@ -83,7 +84,14 @@ _KEEP: Final = """
         %(digest)s::int8, %(kind)s::int2, %(rows)s::int8, %(sealed_at)s::timestamptz,
         %(sha256)s::bytea, %(data)s::bytea
     )) as v
-    where %(max)s > (select count(*) from dead_letter where agent = %(agent)s)
+    where %(max)s > case
+        when exists (select from agent where name = %(agent)s)
+        then (select count(*) from dead_letter where agent = %(agent)s)
+        else (
+            select count(*) from dead_letter l
+            where not exists (select from agent where name = l.agent)
+        )
+    end
     or exists (
         select from dead_letter
         where agent = %(agent)s and reason = %(reason)s and sha256 = %(sha256)s

@@ -87,6 +87,8 @@ class Ingest:
         self._conduct: defaultdict[str, Conduct] = defaultdict(Conduct)
 
     async def run(self) -> None:
+        self._standing.begin()
+        self._metrics.waiting.set(0)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_for_ever())
@@ -118,24 +120,25 @@ class Ingest:
         self._metrics.waiting.inc(len(records))
         self._metrics.received_bytes.inc(sum(len(record.data) for record in records))
         while records:
-            batch = await self._sessions.insist(partial(self._prepare, records))
+            batch = await self._batch_of(records)
             await self._batches.put(batch)
             records = records[len(batch.records) :]
 
-    async def _prepare(self, records: tuple[Record, ...], session: Session) -> Batch:
-        """As many of the records as fit the memory of one transaction."""
-        agents = await self._known_agents(session, records)
+    async def _batch_of(self, records: tuple[Record, ...]) -> Batch:
+        """As many of the records as fit the memory of one transaction, decided about once."""
+        agents = await self._sessions.insist(partial(self._known_agents, records))
         now = self._clock.now()
         decisions = await asyncio.to_thread(_decide_some, records, agents, now)
         work, postponed = self._sort(decisions, now)
-        return await self._prepared(session, records[: len(decisions)], work, postponed)
+        taken = records[: len(decisions)]
+        return await self._sessions.insist(partial(self._prepared, taken, work, postponed))
 
     async def _prepared(
         self,
-        session: Session,
         records: tuple[Record, ...],
         work: Work,
         postponed: tuple[Postponed, ...],
+        session: Session,
     ) -> Batch:
         async with session.lock:
             prepared = await prepare(session.preparing, session.books, work, self._clock.now())
@@ -143,7 +146,7 @@ class Ingest:
         return Batch(records, work, postponed, prepared, session)
 
     async def _known_agents(
-        self, session: Session, records: Iterable[Record]
+        self, records: Iterable[Record], session: Session
     ) -> Mapping[str, Agent]:
         """Everybody, seldom read again; sooner when somebody here would have to wait."""
         age_s = self._clock.monotonic_s() - self._agents_read_s
@@ -220,7 +223,7 @@ class Ingest:
 
     async def _store_in(self, session: Session, batch: Batch) -> tuple[Stored, str]:
         if batch.session is not session:  # its ids may mean nothing in this database
-            batch = await self._prepared(session, batch.records, batch.work, batch.postponed)
+            batch = await self._prepared(batch.records, batch.work, batch.postponed, session)
         now = self._clock.now()
         if any(isinstance(one.said, Hello) for one in batch.work.statements):
             session.store_id = await read_store_id(session.storing)
@@ -246,6 +249,7 @@ class Ingest:
         rest = replace(rest, refused=(*rest.refused, *refused), aside=(*rest.aside, *aside))
         _add(total, await self._store_alone(session, rest))
         total.answers += [_rejected(one) for one in refused]
+        total.rejected = len(refused)
         return total
 
     async def _store_alone(self, session: Session, work: Work) -> Stored:
@@ -272,6 +276,7 @@ class Ingest:
             metrics.frames.labels(outcome.value).inc()
         for refused in batch.work.refused:
             metrics.frames.labels(refused.reason.value).inc()
+        metrics.frames.labels(Reason.REJECTED.value).inc(stored.rejected)
         metrics.frames.labels("later").inc(len(batch.postponed))
         metrics.samples.inc(stored.samples)
         metrics.events.labels("new").inc(stored.events)

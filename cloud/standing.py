@@ -76,6 +76,10 @@ class Standing:
             self._log.info("up", part=part)
             self._on_change(self.state)
 
+    def begin(self) -> None:
+        """What was taken before is no longer waited for: its senders send it again."""
+        self._waiting = 0
+
     def took(self, records: int) -> None:
         if self._waiting == 0:
             self._waiting_since_s = self._clock.monotonic_s()

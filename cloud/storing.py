@@ -55,6 +55,7 @@ class Stored:
 
     answers: list[Answer] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    rejected: int = 0  # by the database, of frames that the checks had let through
     samples: int = 0
     events: int = 0
     event_repeats: int = 0

@@ -9,9 +9,10 @@ from uuid import UUID, uuid5
 import numpy as np
 import pytest
 
+from cloud import storing
 from cloud.admission import WINDOW_FRAMES
 from cloud.agents import add, release
-from cloud.db import connect
+from cloud.db import StoreTrouble, Trouble, connect
 from cloud.ledger import signed
 from protocols import codec
 from protocols.codec import Curve
@@ -29,6 +30,7 @@ from protocols.events import (
 from protocols.frames import Frame, Kind, Lane, seal
 from protocols.notices import Drop, Hello, LaneState, Outage, Release, Status, TagLine
 from protocols.receipts import Said
+from protocols.retry import Backoff
 from protocols.samples import DataType, Sample
 from tests.support.frames import AgentVoice, changed, sample
 from tests.support.plant_store import NOW_US, Bench
@@ -513,3 +515,38 @@ async def test_dead_letters_of_one_agent_are_bounded(
     ]  # fmt: skip
     value = bench.metrics.registry.get_sample_value
     assert value("threadline_ingest_dead_letters_without_room_total") == 2
+
+
+async def test_dead_letters_of_strangers_share_one_bound(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.dead_letters.LETTERS_OF_AGENT_MAX", 3)
+    for number in range(5):
+        bench.source.push(f"stranger.n{number}", "live", b"bad")
+    bench.source.push("berlin.press1", "live", b"bad")
+    await bench.until(lambda: len(bench.source.acknowledged) == 6)
+    assert [agent for agent, _, _ in letters(bench)] == [
+        "stranger.n0", "stranger.n1", "stranger.n2", "berlin.press1",
+    ]  # fmt: skip
+
+
+async def test_a_database_in_trouble_does_not_count_a_rejected_frame_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an agent would be set aside because its cloud was away."""
+    real = storing.prepare
+    failures = iter(range(WINDOW_FRAMES))
+
+    async def prepare(*arguments: Any) -> storing.Prepared:
+        if next(failures, None) is not None and next(failures, None) is not None:
+            raise StoreTrouble(Trouble.BLOCKED, "for a moment")
+        return await real(*arguments)
+
+    monkeypatch.setattr("cloud.ingest.prepare", prepare)
+    monkeypatch.setattr(bench.ingest._sessions, "_backoff", Backoff(0.0, 0.0))
+    voice = AgentVoice()
+    bad = changed(one_sample(voice), rows=9)
+    await bench.send(bad)
+    good = one_sample(voice)
+    await bench.send(good)
+    assert bench.said(good) == [(Said.STORED, None)]
