@@ -41,7 +41,6 @@ def words_of_make() -> set[str]:
     return set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-@pytest.mark.xfail(reason="parts are still being written: remove this line when it passes")
 def test_every_path_of_the_architecture_exists() -> None:
     assert missing_paths((ROOT / "ARCHITECTURE.md").read_text()) == []
 
