@@ -207,7 +207,9 @@ class Ingest:
         return tuple(found.values())
 
     async def _store_for_ever(self) -> None:
-        await self._sessions.insist(_nothing)  # what is wrong with the database is known at once
+        await self._sessions.insist_on_writing(
+            _nothing
+        )  # what is wrong with the database is known at once
         while True:
             batch = await self._batches.get()
             stored, store_id = await self._store(batch)
@@ -217,11 +219,11 @@ class Ingest:
 
     async def _store(self, batch: Batch) -> tuple[Stored, str]:
         started_s = self._clock.monotonic_s()
-        done = await self._sessions.insist(lambda session: self._store_in(session, batch))
+        done = await self._sessions.insist_on_writing(partial(self._store_in, batch))
         self._metrics.transaction_s.observe(self._clock.monotonic_s() - started_s)
         return done
 
-    async def _store_in(self, session: Session, batch: Batch) -> tuple[Stored, str]:
+    async def _store_in(self, batch: Batch, session: Session) -> tuple[Stored, str]:
         if batch.session is not session:  # its ids may mean nothing in this database
             batch = await self._prepared(batch.records, batch.work, batch.postponed, session)
         now = self._clock.now()

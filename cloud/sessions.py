@@ -52,9 +52,14 @@ class Sessions:
             except StoreTrouble as trouble:
                 await self._lost(session, trouble)
             else:
-                self._attempt = 0
-                self._standing.up(PART)
                 return done
+
+    async def insist_on_writing(self, act: Callable[[Session], Awaitable[T]]) -> T:
+        """The same; only its success ends a trouble: reading may work where writing fails."""
+        done = await self.insist(act)
+        self._attempt = 0
+        self._standing.up(PART)
+        return done
 
     async def close(self) -> None:
         session, self._session = self._session, None
