@@ -8,6 +8,7 @@ Rule 3: every slot is exactly one of started, overrun or down.
 import hashlib
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 _BUCKETS: Final = 80
@@ -34,12 +35,8 @@ class Histogram:
         if not self.count:
             return 0.0
         rank = math.ceil(self.count * percent / 100)
-        seen = 0
-        for at, here in enumerate(self._counts):
-            seen += here
-            if seen >= rank:
-                return _FIRST_S * _GROWTH**at
-        return _FIRST_S * _GROWTH ** (_BUCKETS - 1)
+        seen = enumerate(accumulate(self._counts))
+        return _FIRST_S * _GROWTH ** next(at for at, below in seen if below >= rank)
 
 
 @dataclass(slots=True)
@@ -76,7 +73,7 @@ class GroupSchedule:
         self.duration = Histogram()
         self._first_s = origin_s + phase_s
         self._slot = 0
-        self._started_s: float | None = None
+        self._started_s = origin_s
         self._finished_s: float | None = None
 
     @property
@@ -104,8 +101,7 @@ class GroupSchedule:
         """The read that started was answered."""
         self.counters.finished += 1
         self._finished_s = now_s
-        if self._started_s is not None:
-            self.duration.add(now_s - self._started_s)
+        self.duration.add(now_s - self._started_s)
 
     def stay_away(self, now_s: float) -> None:
         """The device is not there: slots due by now are counted and let go."""

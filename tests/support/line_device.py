@@ -22,7 +22,7 @@ class LineDevice:
     def __init__(self, name: str, line: VirtualLine, clock: Clock, delay_s: float = 0.004) -> None:
         self.away = False
         self.reads = 0
-        self._name = name
+        self.name = name
         self._line = line
         self._clock = clock
         self._delay_s = delay_s
@@ -42,8 +42,8 @@ class LineDevice:
             name = write.tag.path.partition(".")[2]
             if write.value is not True:
                 raise Rejected("an agent only ever writes true", (0,))
-            self._line.images[self._name].put(name, value=True)
-            self._line.line.written(self._name, name)
+            self._line.images[self.name].put(name, value=True)
+            self._line.line.written(self.name, name)
 
     def subscribe(self, plan: Plan, interval_s: float) -> AsyncIterator[SampleBatch]:
         raise NotOffered(f"poll {len(plan.tags)} tags every {interval_s} s")
@@ -53,7 +53,7 @@ class LineDevice:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        return {"memory": self._name}
+        return {"memory": self.name}
 
     async def _answer(self) -> None:
         await asyncio.sleep(self._delay_s)
@@ -68,7 +68,7 @@ class LineDevice:
         return Sample(tag.path, tag.type, now_us, _typed(value, tag.type), 0, None, now_us, None)
 
     def _value(self, name: str) -> Any:
-        image = self._line.images[self._name]
+        image = self._line.images[self.name]
         try:
             return image.get(name)
         except KeyError:

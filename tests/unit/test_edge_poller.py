@@ -270,7 +270,9 @@ def test_bad_rows_have_the_versions_that_the_device_told() -> None:
     shape = Shape((TagSpec("p.a", "x"), TagSpec("p.b", "y", DataType.INT16, scale=0.1)))
     gone = Disconnected("away", 0x80100000)
     assert [row.type for row in shape.bad_rows(gone, 5).rows()] == [DataType.FLOAT64]
-    shape.learn(batch_of({"p.a": 1}, 5, DataType.UINT8))
+    told = batch_of({"p.a": 1}, 5, DataType.UINT8)
+    shape.learn(told)
+    shape.learn(told)
     rows = shape.bad_rows(gone, 6).rows()
     assert [(row.path, row.type) for row in rows] == [
         ("p.a", DataType.UINT8),
