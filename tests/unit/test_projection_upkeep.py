@@ -15,7 +15,7 @@ from cloud.projection.upkeep.prefetch import prefetch
 from cloud.projection.whole import project
 from cloud.projection.workspace import Workspace
 from protocols.events import Event
-from tests.support.trace import Keyed, event, holder, keyed, lot, name, view, work
+from tests.support.trace import Keyed, event, holder, keyed, lot, name, slot, view, work
 from tests.support.trace_store import MemoryStore, at_once
 from tests.support.trace_worlds import smallest, world
 
@@ -98,7 +98,7 @@ def test_a_late_scan_at_the_far_end_of_history_touches_what_it_changes() -> None
     store.rows_read = 0
     late = event("late", "move", 42.5, what=lot("LATE"), to=holder("feeder/F"))
     at_once(keep_up(store, [late], 1, first_seq=1000))
-    assert store.rows_read < 800  # 3 passes change; a page of the timeline is 500 uses
+    assert store.rows_read < 150  # 4 passes change, a page of the timeline is 16 uses
     assert keyed(store.view()) == keyed(view(*shift, late))
 
 
@@ -129,6 +129,20 @@ def test_a_name_met_hundreds_of_times_costs_no_more() -> None:
     assert max(cost[-20:]) <= max(cost[1:20])
 
 
+@pytest.mark.slow
+def test_a_lot_scanned_in_every_cycle_costs_no_more() -> None:
+    store = MemoryStore()
+    cost: list[int] = []
+    for n in range(1, 120):
+        store.rows_read = 0
+        made = work(f"p{n}", n, n, name(f"U{n}"))
+        scan = event(f"s{n}", "move", n, what=lot("L"), to=slot(n), material="M6", qty=ONE)
+        at_once(keep_up(store, [made, scan], 2, first_seq=2 * n))
+        cost.append(store.rows_read)
+    assert max(cost[-20:]) <= max(cost[2:20])
+
+
+ONE = {"value": "1"}
 FED = [("feeder/F", "1")]
 
 

@@ -25,7 +25,8 @@ from cloud.projection.rows import HolderOpRow
 from cloud.projection.workspace import Workspace
 from protocols.events import Event
 
-PAGE: Final = 500  # uses read at once when a late event makes a long stretch run again
+PAGE_FIRST: Final = 16  # uses read at once when a late event makes a stretch run again; most are
+PAGE_MAX: Final = 512  # short, so pages begin small and grow
 DisciplineOf: TypeAlias = Callable[[str], Discipline]
 
 _OP: Final = TypeAdapter(Op)
@@ -221,14 +222,15 @@ class _Pages:
         self._ws = ws
         self._holder = holder
         self._next: Order | None = first
+        self._size = PAGE_FIRST
         self._page: list[HolderOpRow] = []
 
     async def head(self) -> HolderOpRow | None:
         if not self._page and self._next is not None:
-            found = await self._ws.ops_from(self._holder, self._next, PAGE)
+            found = await self._ws.ops_from(self._holder, self._next, self._size)
             self._page = list(found)
-            full = len(found) == PAGE
-            self._next = _after(found[-1].order) if full else None
+            self._next = _after(found[-1].order) if len(found) == self._size else None
+            self._size = min(4 * self._size, PAGE_MAX)
         return self._page[0] if self._page else None
 
     def advance(self) -> None:

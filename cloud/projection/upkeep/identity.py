@@ -18,7 +18,7 @@ from cloud.projection.rows import (
     StatementRow,
     TraceAlarmRow,
 )
-from cloud.projection.statements import STATEMENT, Says, Statement, statements_of
+from cloud.projection.statements import STATEMENT, Facts, Says, Statement, statements_of
 from cloud.projection.workspace import Workspace
 from protocols.events import Event, from_us
 
@@ -79,8 +79,8 @@ async def _add(ws: Workspace, added: Iterable[Statement]) -> Remeant:
 async def _looked_up(ws: Workspace, statement: Statement) -> MentionRow | None:
     """What a statement means that changes nothing else; None: it might."""
     subject = statement.subject
-    plain = statement.says is not Says.NAME and not statement.ending and statement.facts is None
-    if not plain or statement.births or subject is None or subject.name is None:
+    plain = statement.says is not Says.NAME and not statement.ending and not statement.births
+    if not plain or subject is None or subject.name is None:
         return None
     if statement.slot is not None:
         spoken_of = await ws.read(StatementRow, "key", [statement.slot])
@@ -102,6 +102,8 @@ async def _looked_up(ws: Workspace, statement: Statement) -> MentionRow | None:
         life.valid_from < at and (life.valid_to is None or at < life.valid_to) for at in times
     ):
         return None
+    if statement.facts is not None and not await _is_known(ws, life.item, statement.facts):
+        return None
     return MentionRow(
         statement.event,
         statement.path,
@@ -109,6 +111,14 @@ async def _looked_up(ws: Workspace, statement: Statement) -> MentionRow | None:
         life.item,
         statement.member,
         Certainty.EXACT.value,
+    )
+
+
+async def _is_known(ws: Workspace, item: UUID, facts: Facts) -> bool:
+    """Whether a move says no more of an item than what is known: its material, again."""
+    said = facts == Facts(material=facts.material, weak=True)
+    return said and any(
+        row.material == facts.material for row in await ws.read(ItemRow, "item", [item])
     )
 
 
