@@ -9,13 +9,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+WIDE = 200  # columns of a file or pipe, where nobody sees a line break
+
 
 def table_of(rows: Sequence[Any], columns: Sequence[str]) -> None:
     """`rows` are dataclasses; the columns named, one line each."""
     table = Table(*columns)
     for row in rows:
         table.add_row(*(shown(getattr(row, column)) for column in columns))
-    Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table)
 
 
 def json_of(rows: Sequence[Any]) -> str:
