@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import paho.mqtt.client as paho
+from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -24,6 +25,7 @@ from protocols.errors import Disconnected
 QOS: Final = 1
 TICK_S: Final = 0.5
 CLOSE_S: Final = 1.0
+FAILURES: Final = (OSError, ValueError, MQTTException)  # all that paho and TLS raise
 RECEIVED_BYTES_MAX: Final = 16 * 1024 * 1024
 _READS_AT_ONCE: Final = 64
 _FAILURE: Final = 0x80
@@ -105,7 +107,7 @@ class MqttLink:
         self._check()
         try:
             sent = self._client.publish(topic, payload, QOS)
-        except (ValueError, OSError) as error:
+        except FAILURES as error:
             raise self._lost(str(error)) from error
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise self._lost(paho.error_string(sent.rc))
@@ -175,11 +177,15 @@ class MqttLink:
 
     def _connect_by_waiting(self) -> None:
         address = self._address
+        context: _TlsContext | None = None
         try:
             if address.tls:
-                self._client.tls_set_context(_tls(address))
+                context = _tls(address)
+                self._client.tls_set_context(context)
             self._client.connect(address.host, address.port, max(1, round(address.keepalive_s)))
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
+            if context is not None:
+                context.close_last()
             raise Disconnected(_reason(error)) from error
 
     def _give_up(self, connecting: "asyncio.Future[None]") -> None:
@@ -310,14 +316,32 @@ class MqttLink:
             handle.close()
 
 
-def _tls(address: BrokerAddress) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=address.authority)
+class _TlsContext(ssl.SSLContext):
+    """Remembers its socket: paho forgets the one whose handshake failed, and leaves it open."""
+
+    last: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *args: Any, **more: Any) -> ssl.SSLSocket:
+        self.last = super().wrap_socket(*args, **more)
+        return self.last
+
+    def close_last(self) -> None:
+        if self.last is not None:
+            self.last.close()
+
+
+def _tls(address: BrokerAddress) -> _TlsContext:
+    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host's name
+    if address.authority is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(address.authority)
     if address.certificate is not None:
         context.load_cert_chain(address.certificate, address.key)
     return context
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"refused by us: the broker's certificate: {error.verify_message}"
     if isinstance(error, TimeoutError):

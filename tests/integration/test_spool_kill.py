@@ -42,7 +42,7 @@ def run_and_kill(folder: Path, first: int, after_s: float) -> list[int]:
     return said
 
 
-def test_no_synced_cut_is_lost_and_none_is_half_there(tmp_path: Path) -> None:
+def test_i12_no_synced_cut_is_lost_and_none_is_half_there(tmp_path: Path) -> None:
     chance = random.Random(20261122)  # noqa: S311 - where it is killed, not a secret
     synced: list[int] = []
     for kill in range(KILLS):

@@ -18,6 +18,7 @@ from edge.outbox import Chance, OutboxSettings, SpoolOutbox, open_outbox
 from edge.retention import Limits
 from edge.spool_file import SpoolFile
 from edge.uplink import Pace
+from protocols.errors import Disconnected
 from protocols.frames import Frame, Kind, Lane, Totals
 from protocols.notices import Hello, Status, decode_notice
 from protocols.receipts import Said
@@ -35,6 +36,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 AGENT = "plant1.a"
 MIB = 1024 * 1024
+CONNACK = b"\x20\x02\x00\x00"
+SUBACK = b"\x90\x03\x00\x01\x01"
 QUICK = Pace(reconnect=Backoff(first_s=0.02, limit_s=0.2), resend=Backoff(first_s=1.0, limit_s=4.0))
 
 
@@ -220,7 +223,7 @@ async def test_a_wire_that_hangs_is_noticed_by_the_keepalive(tmp_path: Path, own
         assert rows_of(cloud.numbered) == 60
 
 
-async def test_a_broker_that_takes_and_loses_is_sent_a_bounded_number_again(
+async def test_i2_a_broker_that_takes_and_loses_is_sent_a_bounded_number_again(
     tmp_path: Path, own: Children
 ) -> None:
     """Nobody answers: at most a window is out, and it comes again ever more rarely."""
@@ -266,6 +269,43 @@ async def test_a_wrong_password_is_a_named_state_and_the_right_one_is_let_in(
     async with running(tmp_path / "spool", right) as line:
         await line.until("connected")
         assert line.outbox.status().identity == "unproven"
+
+
+async def used_up(broker: MqttBroker) -> str | None:
+    """Why a session ended; None: it sits there, and its keepalive would end it."""
+    try:
+        async with asyncio.timeout(0.6):
+            link = await broker.open()
+            try:
+                while True:
+                    await link.receive()
+            finally:
+                await link.close()
+    except Disconnected as gone:
+        return gone.reason
+    except TimeoutError:
+        return None
+
+
+async def test_a_peer_that_speaks_nonsense_is_a_session_that_ended() -> None:
+    chance = random.Random(3)  # noqa: S311 - what it says, not a secret
+    closing: set[asyncio.StreamWriter] = set()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        closing.add(writer)
+        await reader.read(100)
+        greeting = chance.choice([b"", CONNACK, CONNACK + SUBACK])
+        writer.write(greeting + chance.randbytes(chance.randrange(1, 40)))
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    broker = MqttBroker(BrokerAddress(AGENT, "127.0.0.1", port, open_timeout_s=0.3))
+    ends = [await used_up(broker) for _ in range(20)]
+    assert any(end is not None for end in ends)
+    for writer in closing:
+        writer.close()
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.fixture
@@ -363,7 +403,7 @@ async def test_totals_in_the_headers_are_what_was_put(tmp_path: Path, own: Child
         assert last.totals == Totals(90, 10, 40, 10)
 
 
-async def test_a_fork_is_told_to_the_agent_and_the_frames_come_again(
+async def test_i1_a_fork_is_told_to_the_agent_and_the_frames_come_again(
     tmp_path: Path, own: Children
 ) -> None:
     broker = started(own)

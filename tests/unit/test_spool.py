@@ -211,7 +211,7 @@ def test_the_quarantine_forgets_its_oldest_above_its_limit() -> None:
     assert len(case.store.aside()) + gone == 30
 
 
-def test_another_store_makes_everything_new_again_kept_stored_included(case: Case) -> None:
+def test_i4_another_store_makes_everything_new_kept_stored_included(case: Case) -> None:
     for number in (1, 2, 3):
         case.write(number)
     first, second, _ = case.frames(Lane.LIVE)
@@ -240,7 +240,7 @@ def test_the_store_is_remembered_over_a_restart(case: Case) -> None:
     assert again.spool.settle(Receipt(agent="p", store_id="b", runs=()), NOW_US).renewed
 
 
-def test_another_log_makes_new_what_was_only_logged(case: Case) -> None:
+def test_i3_another_log_makes_new_what_was_only_logged(case: Case) -> None:
     for number in (1, 2):
         case.write(number)
     first, second = case.frames(Lane.LIVE)
@@ -267,7 +267,7 @@ def test_logged_expires(case: Case) -> None:
     assert case.states(Lane.LIVE) == [State.NEW]
 
 
-def test_forked_opens_a_new_epoch_and_appends_exactly_those_again(case: Case) -> None:
+def test_i1_forked_opens_a_new_epoch_and_appends_exactly_those_again(case: Case) -> None:
     for number in (1, 2, 3):
         case.write(number, events=1)
     live, events = case.frames(Lane.LIVE), case.frames(Lane.EVENTS)
@@ -377,7 +377,7 @@ def test_kept_stored_goes_first_and_needs_no_notice() -> None:
     assert case.spool.used_bytes <= case.spool._book.limits.bytes_usable
 
 
-def test_logged_goes_before_anything_new_and_a_release_names_it() -> None:
+def test_i7_logged_goes_before_anything_new_and_a_release_names_it() -> None:
     case = small(96)
     fill(case, 15)
     case.hear(Said.LOGGED, case.frames(Lane.BACKLOG))
@@ -399,6 +399,21 @@ def fill_with_events(case: Case) -> int:
             return number * 50
         case.spool.commit()
     raise AssertionError("never full")
+
+
+def test_i7_what_was_dropped_in_flight_and_is_stored_after_all_stays_dropped() -> None:
+    """The cloud has it and a notice names it: verify counts what is stored, once."""
+    case = small(96)
+    case.write(0, Lane.BACKLOG, rows=2000)
+    sent = case.frames(Lane.BACKLOG)
+    for number in range(1, 40):
+        case.write(number, Lane.BACKLOG, rows=2000)
+    before = case.spool.holdings
+    settled = case.hear(Said.STORED, sent)
+    assert settled.taken == ()
+    assert case.spool.holdings == before
+    named = {(drop.from_seq, drop.epoch) for drop in notices(case, Drop)}
+    assert (1, 1) in named
 
 
 def test_events_are_never_let_go_and_full_of_them_is_said() -> None:

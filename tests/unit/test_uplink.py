@@ -100,7 +100,7 @@ async def test_frames_go_by_lane_in_order_to_their_topics() -> None:
         assert line.broker.received[-1][1] == "tl/1/plant1.a/live"
 
 
-async def test_a_broker_that_acknowledges_changes_nothing() -> None:
+async def test_i2_a_broker_that_acknowledges_changes_nothing() -> None:
     line = await made()
     line.write(1, events=1)
     async with running(line):
@@ -137,7 +137,7 @@ async def test_what_is_not_answered_is_sent_again_the_same_and_ever_more_rarely(
         assert line.uplink.state == "connected"
 
 
-async def test_no_more_than_a_window_is_out_and_each_receipt_lets_more_go() -> None:
+async def test_i2_no_more_than_a_window_is_out_and_each_receipt_lets_more_go() -> None:
     line = await made()
     line.write(*range(300))
     async with running(line):
@@ -247,7 +247,7 @@ async def test_an_unknown_version_waits_and_holds_nothing_up() -> None:
         assert lanes.count(Lane.EVENTS) == 3, "now, after a minute, two minutes later"
 
 
-async def test_a_rejected_frame_is_in_quarantine_and_never_sent_again() -> None:
+async def test_i11_a_rejected_frame_is_in_quarantine_and_never_sent_again() -> None:
     line = await made()
     line.write(1, 2)
     async with running(line):
@@ -257,7 +257,7 @@ async def test_a_rejected_frame_is_in_quarantine_and_never_sent_again() -> None:
         assert len(line.spool.store.aside()) == 1
 
 
-async def test_a_forked_frame_comes_again_in_a_new_epoch() -> None:
+async def test_i1_a_forked_frame_comes_again_in_a_new_epoch() -> None:
     line = await made()
     line.write(1, 2)
     async with running(line):
@@ -271,7 +271,7 @@ async def test_a_forked_frame_comes_again_in_a_new_epoch() -> None:
         assert line.spool.spool.epoch == 2
 
 
-async def test_another_store_gets_everything_again() -> None:
+async def test_i4_another_store_gets_everything_again() -> None:
     line = await made()
     line.write(1, 2, 3)
     line.answers()
@@ -319,7 +319,7 @@ async def test_hello_on_connect_and_every_minute() -> None:
         assert at == [0, 60, 120, 126]
 
 
-async def test_nothing_more_is_read_above_16_mib_unacknowledged() -> None:
+async def test_i8_nothing_more_is_read_above_16_mib_unacknowledged() -> None:
     line = await made()
     line.broker.acknowledges = False
     async with running(line):
@@ -337,6 +337,18 @@ async def test_nothing_more_is_read_above_16_mib_unacknowledged() -> None:
 
 def _padding() -> bytes:
     return seal(Header(Kind.HELLO, Lane.NONE, "plant1.a", 1, 0), b"x" * 2_000_000).sealed
+
+
+async def test_i8_what_was_written_while_nobody_was_there_comes_from_the_spool_alone() -> None:
+    line = await made()
+    line.broker.refuses = "connection refused"
+    async with running(line):
+        line.write(*range(300), lane=Lane.BACKLOG)
+        await asyncio.sleep(100)
+        assert line.broker.received == []
+        line.broker.refuses = None
+        await asyncio.sleep(31)
+        assert line.seqs() == list(range(1, 257)), "a window of the oldest, each once"
 
 
 async def test_a_refusing_broker_is_a_state_one_line_and_goes_on_by_itself() -> None:
