@@ -146,6 +146,34 @@ def drain(
 
 
 @app.command()
+def bind(
+    agent_file: AgentFile,
+    dry_run: Annotated[
+        Path, typer.Option("--dry-run", help="Recorded samples, as GET /samples gives CSV.")
+    ],
+    overrides: Overrides = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Replay recorded samples through the stations and print their events. Exit 1: none."""
+    from edge.recorded import read_samples
+    from edge.replay import replay
+    from edge.stations import make_binder
+    from edge.tables import print_replayed
+    from edge.told import replayed_as_lines
+
+    checked = _check(agent_file, overrides, output)
+    binder = make_binder(checked.plan.binding, checked.config.zone, 0, iter(range(2**63)).__next__)
+    found = replay(checked.plan, binder, read_samples(dry_run))
+    if output is Output.JSON:
+        for line in replayed_as_lines(found):
+            typer.echo(line)
+    else:
+        print_replayed(found)
+    if not found.events:
+        raise typer.Exit(_NO)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of an agent's file, for editors."""
     from edge.told import schema_text

@@ -7,10 +7,24 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from edge.replay import Replayed
 from edge.status import AgentStatus, DeviceShown
 from edge.trial import Reading
+from protocols.events import (
+    Event,
+    GapEvent,
+    HolderRef,
+    MoveEvent,
+    NameEvent,
+    NameRef,
+    PassEvent,
+    PassRef,
+    Ref,
+    rfc3339,
+)
 
 PIPE_WIDTH: Final = 180
+PATHS_MAX: Final = 20
 
 
 def print_status(status: AgentStatus, console: Console | None = None) -> None:
@@ -31,6 +45,51 @@ def print_readings(readings: Iterable[Reading], console: Console | None = None) 
         explained = f"{code} {row.explanation}".strip()
         table.add_row(row.path, value, row.quality, explained, row.time, row.request)
     console.print(table)
+
+
+def print_replayed(found: Replayed, console: Console | None = None) -> None:
+    console = console or _console()
+    table = Table("at", "event", "station", "count", "verdict", "item", "missing", box=None)
+    for event in found.events:
+        table.add_row(rfc3339(event.at), event.kind, *_told(event))
+    console.print(table)
+    console.print(
+        f"{found.batches} batches: {len(found.events)} events, {found.curves} curves, "
+        f"{len(found.alarms)} alarms; {found.unanswered} reads that were not recorded",
+        highlight=False,
+    )
+    if found.unknown:
+        paths = ", ".join(sorted(found.unknown)[:PATHS_MAX])
+        console.print(f"tags that are not configured: {paths}", highlight=False)
+
+
+def _told(event: Event) -> tuple[str, ...]:
+    match event:
+        case PassEvent():
+            station = f"{event.station}/{event.nest}".rstrip("/")
+            verdicts = ", ".join(item.verdict for item in event.items)
+            items = ", ".join(str(_name(item.ref)) for item in event.items)
+            return station, str(event.key.count), verdicts, items, ", ".join(event.missing)
+        case GapEvent():
+            return event.station, f"{event.from_count}..{event.to_count}", "", "", ""
+        case NameEvent():
+            return "", "", "", ", ".join(name.value for name in event.names), ""
+        case MoveEvent():
+            return "", "", "", f"{_name(event.what)} to {_name(event.to)}", ""
+        case _:
+            return "", "", "", "", ""
+
+
+def _name(ref: Ref | None) -> str:
+    match ref:
+        case None:
+            return "unnamed"
+        case NameRef():
+            return ref.value
+        case HolderRef():
+            return ref.holder
+        case PassRef():
+            return f"item of pass {ref.pass_id}"
 
 
 def _devices(devices: Iterable[DeviceShown]) -> Table:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from edge.check import Checked
 from edge.config import EdgeConfig
+from edge.replay import Replayed
 from protocols.errors import Problem
+from protocols.events import encode_line
 from rules.binding.explain import explain
 
 WIDTH: Final = 120
@@ -51,6 +53,12 @@ def checked_as_json(checked: Checked) -> dict[str, Any]:
 
 def problems_as_json(problems: Iterable[Problem]) -> dict[str, Any]:
     return {"sound": False, "problems": _as_json(problems), "notes": []}
+
+
+def replayed_as_lines(found: Replayed) -> Iterator[str]:
+    """One JSON line an event, as they would travel; ids are of this replay alone."""
+    for event in found.events:
+        yield encode_line(event).decode()
 
 
 def schema_text() -> str:
