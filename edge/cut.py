@@ -80,6 +80,8 @@ class OutboxStatus:
     Attributes:
         spool_bytes: what the spool holds on disk, its log included.
         waiting_rows: per lane, not yet known as stored.
+        spool: named state (`ok`, `disk full`, `full of events`, `broken`).
+        written_tb_a_year: bytes that the spool writes, at its pace since the start.
         oldest_age_s: age of the oldest frame not yet known as stored; 0: none.
         connected: the uplink has a session with the broker.
         uplink: named state (`connected`, `connecting`, `refused: <reason>`, `off` …).
@@ -94,6 +96,8 @@ class OutboxStatus:
     uplink: str = "off"
     identity: str = "unproven"
     counters: Mapping[str, int] = field(default_factory=dict)
+    spool: str = "ok"
+    written_tb_a_year: float = 0.0
 
 
 class Outbox(Protocol):

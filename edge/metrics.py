@@ -192,6 +192,7 @@ def _filled(declared: Declared, numbers: Iterable[tuple[str, int]]) -> Metric:
 
 def _states(agent: AgentStatus) -> Metric:
     family = STATE.family()
+    family.add_metric(["spool", agent.spool.state], 1)
     family.add_metric(["uplink", agent.uplink.state], 1)
     family.add_metric(["identity", agent.uplink.identity], 1)
     for device in agent.devices:

@@ -31,6 +31,7 @@ from protocols.receipts import Receipt
 
 TIDY_S: Final = 5.0
 DRAIN_S: Final = 5.0
+YEAR_S: Final = 365.25 * 86_400
 HELLO_LANES_MAX: Final = 4096  # about 120 bytes each; a notice holds 1 MiB
 
 
@@ -91,6 +92,7 @@ class SpoolOutbox:
         writer.on_rolled_back = self._uplink.rewind
         writer.on_let_go = self._let_go
         self._lost = lost
+        self._since_s = clock.monotonic_s()
         self._alarms: list[Alarm] = []
         self._raised: str | None = None
         self._stopping = asyncio.Event()
@@ -160,7 +162,13 @@ class SpoolOutbox:
                 **self._uplink.counts,
                 "spool_bytes_written": standing.bytes_written,
             },
+            standing.state,
+            self._written_tb_a_year(standing.bytes_written),
         )
+
+    def _written_tb_a_year(self, written: int) -> float:
+        lasted_s = self._clock.monotonic_s() - self._since_s
+        return written / lasted_s * YEAR_S / 1e12 if lasted_s > 0 else 0.0
 
     async def _drain(self) -> None:
         """Commit what was put; then send while there is a session and somebody answers."""

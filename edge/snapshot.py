@@ -48,6 +48,8 @@ def agent_status(seen: Observed, clock: Clock, metrics: str) -> AgentStatus:
             bytes=outbox.spool_bytes,
             waiting_rows={lane.name.lower(): n for lane, n in outbox.waiting_rows.items()},
             oldest_age_s=round(outbox.oldest_age_s, 3),
+            state=outbox.spool,
+            written_tb_a_year=round(outbox.written_tb_a_year, 3),
         ),
         uplink=UplinkShown(
             state=outbox.uplink,

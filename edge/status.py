@@ -79,6 +79,8 @@ class SpoolShown(Shown):
     bytes: int
     waiting_rows: dict[str, int]
     oldest_age_s: float
+    state: str = "ok"
+    written_tb_a_year: float = 0.0
 
 
 class UplinkShown(Shown):

@@ -135,7 +135,8 @@ def _flow(status: AgentStatus) -> Table:
     table.add_row(
         f"read {rows.read}\nfiltered {rows.filtered}\ndiscarded {rows.discarded}",
         f"{rows.events}\ncurves {rows.curves}\nalarms {rows.alarms}",
-        f"{spool.bytes} bytes\nwaiting: {waiting or 'nothing'}\noldest {spool.oldest_age_s:.1f} s",
+        f"{spool.state}, {spool.bytes} bytes\nwaiting: {waiting or 'nothing'}"
+        f"\noldest {spool.oldest_age_s:.1f} s\nwrites {spool.written_tb_a_year:.2f} TB a year",
         f"{status.uplink.state}\nidentity {status.uplink.identity}{restarts}",
         status.metrics,
     )

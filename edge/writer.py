@@ -175,7 +175,9 @@ class Writer:
             for job in jobs:
                 self._run(job)
             if cuts:
-                self._tell(self._keeper.write([one.offer for one in cuts]))
+                kept = self._keeper.write([one.offer for one in cuts])
+                self._publish()  # first: who hears `synced` may look at once
+                self._tell(kept)
             if cuts or last or self._clock.monotonic_s() >= self._keeper.lazy_at_s:
                 self._keeper.commit()
             self._publish()
