@@ -142,7 +142,7 @@ def test_an_agent_that_started_again_has_no_rate_yet() -> None:
 
 def test_who_is_silent_leaves_a_dash_and_a_reason() -> None:
     silent = Told(5.0, why=("plant1.line1: connection refused",))
-    line = plain(Scene("plant1.line1", "http://x", figures(0.0, told(1.0, 1), silent)))
+    line = plain(Scene("http://x", figures(0.0, told(1.0, 1), silent)))
     assert line == (
         "[00:05]  read -/s  stored -/s  overruns -  spool - rows  lag -  passes -  gaps -"
         "  finished -  (plant1.line1: connection refused)"
@@ -167,7 +167,7 @@ def test_a_unit_is_finished_that_passed_the_last_test(
 def drawn(width: int, height: int, story: int, why: tuple[str, ...] = ()) -> list[str]:
     shown = figures(0.0, told(1.0, 0), told(62.0, 90_000, why=why))
     lines = [Text(f"story {number} " + "x" * 200) for number in range(story)]
-    scene = Scene("plant1.line1", "http://127.0.0.1:40123", shown, lines)
+    scene = Scene("http://127.0.0.1:40123", shown, lines, [Text("short"), Text("way"), Text("in")])
     out = StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=False)
     console.print(live(scene, width, height))
@@ -186,7 +186,7 @@ def test_it_fits_the_terminal(width: int, height: int, why: tuple[str, ...]) -> 
     assert "units finished" in text
 
 
-def test_the_story_is_cut_and_says_so() -> None:
-    short, tall = drawn(80, 24, 100), drawn(80, 60, 10)
-    assert short[-1].strip() == "…"
-    assert tall[-1].startswith("story 9")
+def test_a_story_that_does_not_fit_is_told_short() -> None:
+    assert drawn(80, 24, 100)[-3:] == ["short", "way", "in"]
+    assert drawn(80, 60, 10)[-1].startswith("story 9")
+    assert drawn(80, 22, 100)[-1].startswith("short")

@@ -2,21 +2,20 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.text import Text
 
 from cloud.ask.client import open_api
+from cloud.story import Story
 from threadline.demo.ending import end_and_prove
-from threadline.demo.figures import Finished, Told, figures, newest_finished
-from threadline.demo.line import AGENT, Line, open_line
+from threadline.demo.figures import Figures, Finished, Told, figures, newest_finished
+from threadline.demo.line import Line, open_line
 from threadline.demo.show import Screen, open_screen
 from threadline.demo.signals import Leaving, Left, leaving_by_signal
-from threadline.demo.story import story_lines
+from threadline.demo.story import short_story, story_lines
 from threadline.demo.view import Scene
 from threadline.demo.watching import Watch
 
@@ -41,7 +40,7 @@ def run_demo(directory: Path, seconds: float | None) -> bool:
                 finished = _show(line, console, leaving, seconds)
                 return end_and_prove(line, finished, leaving, say, tell)
         except Left:
-            say("ended, as asked; everything is stopped")
+            say(f"ended, as asked; logs and data of this run are in {directory}")
             return True
 
 
@@ -61,7 +60,7 @@ class _Showing:
         self._screen = screen
         self._rounds: deque[Told] = deque(maxlen=RATE_OVER)
         self._finished: Finished | None = None
-        self._story: Sequence[Text] = ()
+        self._story: Story | None = None
 
     def until(self, leaving: Leaving, seconds: float | None) -> Finished | None:
         began_s = time.monotonic()
@@ -70,7 +69,7 @@ class _Showing:
             self._rounds.append(told)
             self._follow(told)
             shown = figures(began_s, self._rounds[0], told)
-            self._screen.show(Scene(AGENT, self._line.api_url, shown, self._story))
+            self._screen.show(self._scene(shown))
             leaving.rest(ROUND_S)
         return self._finished
 
@@ -80,4 +79,9 @@ class _Showing:
             return
         story = self._watch.story(unit.item)
         if story is not None:
-            self._finished, self._story = unit, story_lines(story)
+            self._finished, self._story = unit, story
+
+    def _scene(self, shown: Figures) -> Scene:
+        if self._story is None:
+            return Scene(self._line.api_url, shown)
+        return Scene(self._line.api_url, shown, story_lines(self._story), short_story(self._story))

@@ -1,44 +1,53 @@
-"""One unit's story in a few lines, a line a pass: what fits under a table. Pure.
+"""One unit's story in few lines: what fits under a table. Pure. `threadline trace` tells it all."""
 
-`threadline trace` tells all of it.
-"""
-
-from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
 
-from cloud.story import Linked, Pass, Story, Value
+from cloud.story import Item, Linked, Pass, Story, Value
 
 VERDICTS: Final = {"pass": "green", "fail": "red", "aborted": "red"}
 VALUES_MAX: Final = 3
 
 
-def story_lines(story: Story) -> list[Text]:
-    return [_head(story), *(_pass_line(one) for one in story.passes), *_parts(story)]
+def story_lines(story: Story) -> tuple[Text, ...]:
+    """A line a pass, with its first values."""
+    return (_head(story), *(_pass_line(one) for one in story.passes), *_parts(story))
+
+
+def short_story(story: Story) -> tuple[Text, ...]:
+    """Three lines, whatever happened: the unit, where it was, what went into it."""
+    way = Text("  ")
+    for at, one in enumerate(story.passes):
+        way.append(", " if at else "")
+        way.append(f"{_place(one)} ")
+        way.append(one.verdict, _colour(one.verdict))
+    return (_head(story), way, *_parts(story))
 
 
 def _head(story: Story) -> Text:
-    item = story.item
-    names = " = ".join(name.value for name in item.names) or f"unnamed {item.id}"
-    line = Text.assemble("finished last: ", (names, "bold cyan"))
-    line.append(f"  {item.material or ''}".rstrip())
-    line.append(f"  {len(story.passes)} passes", "dim")
+    names = " = ".join(name.value for name in story.item.names) or f"unnamed {story.item.id}"
+    line = Text.assemble(("finished last ", "dim"), (names, "bold cyan"))
+    line.append(f"  {story.item.material or ''}".rstrip())
+    line.append(f"  {_counted(len(story.passes), 'pass', 'passes')}", "dim")
     return line
 
 
 def _pass_line(one: Pass) -> Text:
     at = (one.started or one.at).astimezone()
-    place = f"{one.station.partition('/')[2] or one.station} {one.nest}".rstrip()
-    line = Text(f"  {at:%H:%M:%S} {place:<9} ")
-    line.append(f"{one.verdict:<5}", VERDICTS.get(one.verdict, "yellow"))
-    line.append(f" #{one.count}", "dim")
+    line = Text(f"  {at:%H:%M:%S} {_place(one):<9} ")
+    line.append(f"{one.verdict:<10}", _colour(one.verdict))
+    line.append(f" #{one.count:<6}", "dim")
     told = [_value(value) for value in one.values[:VALUES_MAX]]
     more = len(one.values) - len(told)
-    told += [f"{more} more values"] if more > 0 else []
-    told += [f"{len(one.curves)} curves"] if one.curves else []
-    line.append("  " + ", ".join(told))
+    told += [_counted(more, "more value", "more values")] if more > 0 else []
+    told += [_counted(len(one.curves), "curve", "curves")] if one.curves else []
+    line.append(" " + ", ".join(told))
     return line
+
+
+def _place(one: Pass) -> str:
+    return f"{one.station.partition('/')[2] or one.station} {one.nest}".rstrip()
 
 
 def _value(value: Value) -> str:
@@ -55,6 +64,18 @@ def _parts(story: Story) -> list[Text]:
 
 def _component(link: Linked) -> str:
     if link.item is None:
-        return f"unknown from {link.holder}" if link.holder else "unknown"
-    names: Sequence[str] = [name.value for name in link.item.names]
-    return names[-1] if names else f"unnamed {link.item.kind}"
+        return f"something from {link.holder}" if link.holder else "something unknown"
+    return _name(link.item)
+
+
+def _name(item: Item) -> str:
+    last = item.names[-1] if item.names else None
+    return f"{last.scheme} {last.value}" if last else f"an unnamed {item.kind}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _colour(verdict: str) -> str:
+    return VERDICTS.get(verdict, "yellow")

@@ -10,35 +10,33 @@ from rich.text import Text
 
 from threadline.demo.figures import DeviceLine, Figures, StationLine
 
-FIXED_LINES: Final = 6  # title, totals in two lines, two headings, a free line
-CPU_FROM_LINES: Final = 30  # a small terminal has no room for what the processes cost
+AIRY_FROM_LINES: Final = 36  # a larger terminal has room for more, and for air between the parts
 NOTHING: Final = "-"
 VERDICTS: Final = {"pass": "green", "fail": "red"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What stays the same while figures change, and the story as far as one is known."""
+    """The figures, and the story of a unit, whole and short, as far as one is known."""
 
-    agent: str
     api: str
     figures: Figures
     story: Sequence[Text] = ()
+    short: Sequence[Text] = ()
 
 
 def live(scene: Scene, width: int, height: int) -> RenderableType:
     """Everything, cut to the terminal: the story gives way first."""
     shown = scene.figures
-    parts: list[RenderableType] = [_title(scene), *_totals(shown)]
-    room = height - FIXED_LINES - len(shown.devices) - len(shown.stations)
-    if shown.why:
-        parts.append(_line(Text("; ".join(shown.why), "red")))
-        room -= 1
-    if height >= CPU_FROM_LINES:
-        parts.append(_cost(shown))
-        room -= 1
-    parts += [_devices(shown.devices), _stations(shown.stations, width)]
-    return Group(*parts, *_story(scene.story, room))
+    airy = height >= AIRY_FROM_LINES
+    top = [_title(scene), *_totals(shown)]
+    top += [_line(Text("; ".join(shown.why), "red"))] if shown.why else []
+    top += [_cost(shown)] if airy else []
+    tables = (_devices(shown.devices), _stations(shown.stations, width))
+    used = len(top) + len(shown.devices) + len(shown.stations) + len(tables)
+    air = [Text()] if airy else []
+    story = _story(scene, height - used - 3 * len(air))
+    return Group(*top, *air, tables[0], *air, tables[1], *air, *story)
 
 
 def plain(scene: Scene) -> str:
@@ -143,7 +141,7 @@ def _devices(lines: Sequence[DeviceLine]) -> Table:
 
 def _stations(lines: Sequence[StationLine], width: int) -> Table:
     table = _table("station")
-    for name in ("pass", "fail", "others", "gaps"):
+    for name in ("pass", "fail", "other", "gaps"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("last unit", no_wrap=True, overflow="ellipsis", max_width=max(20, width - 44))
     for one in lines:
@@ -163,11 +161,7 @@ def _table(first: str) -> Table:
     return table
 
 
-def _story(lines: Sequence[Text], room: int) -> list[RenderableType]:
-    """As many lines as there is room for; the last one says that there is more."""
-    if room <= 0 or not lines:
-        return []
-    shown = [_line(one.copy()) for one in lines[:room]]
-    if len(lines) > room:
-        shown[-1] = Text("  …", "dim")
-    return list(shown)
+def _story(scene: Scene, room: int) -> list[Text]:
+    """The whole one if there is room for it, else the short one, else what can be shown of that."""
+    fits = len(scene.story) <= room
+    return [_line(one.copy()) for one in (scene.story if fits else scene.short)[: max(0, room)]]
