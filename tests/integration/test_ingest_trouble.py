@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cloud import storing
 from cloud.db import StoreTrouble, Trouble, connect
@@ -105,12 +106,21 @@ def own_server(tmp_path: Path) -> Iterator[Postgres]:
 
 
 async def test_a_killed_server_is_a_named_state_and_comes_back_by_itself(
-    own_server: Postgres, capsys: pytest.CaptureFixture[str]
+    own_server: Postgres,
 ) -> None:
     dsn = own_server.create_database("plant")
     prepare_database(dsn, AGENTS)
     wanted = frames(30)
     source = FakeSource()
+    with capture_logs() as lines:
+        await _killed_and_back(own_server, dsn, source, wanted)
+    said = [line["event"] for line in lines if line["part"] == "database"]
+    assert said == ["up", "down", "up"]
+
+
+async def _killed_and_back(
+    own_server: Postgres, dsn: str, source: FakeSource, wanted: list[Frame]
+) -> None:
     async with running_ingest(dsn, source=source) as bench:
         await bench.send(*wanted[:10])
         own_server.kill()
@@ -126,8 +136,6 @@ async def test_a_killed_server_is_a_named_state_and_comes_back_by_itself(
             assert count(bench) == (600, 600, 30)
         assert bench.standing.state == "running"
         assert bench.standing.health().healthy
-    lines = [line for line in capsys.readouterr().out.splitlines() if "part=database" in line]
-    assert [line.split("] ")[1].split()[0] for line in lines] == ["up", "down", "up"]
 
 
 async def test_i11_a_missing_migration_stops_ingest_and_rejects_nothing(
