@@ -165,6 +165,7 @@ _WHY: Final = {
     "tuple_type": "is not a list",
     "too_short": "is empty",
     "string_too_short": "is empty",
+    "path_not_file": "is not a file",
 }
 _REMEDY: Final = {
     "missing": "Add `{key}:`.",
@@ -174,6 +175,7 @@ _REMEDY: Final = {
     "less_than_equal": "Write {le} or less.",
     "string_too_long": "Shorten it.",
     "finite_number": "Write a number.",
+    "path_not_file": "Put the file there.",
     "union_tag_not_found": "Add `protocol:`.",
     "int_parsing": "Write a whole number.",
     "int_type": "Write a whole number.",
