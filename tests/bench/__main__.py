@@ -5,15 +5,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import ingest, report
+from tests.bench import ingest, line, report
 from threadline.stack import Stack, open_stack
 
-MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {"ingest": ingest.measure}
+MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {
+    "ingest": ingest.measure,
+    "line": line.measure,
+}
 
 
 def main() -> None:
     wanted = sys.argv[1:] or list(MEASUREMENTS)
-    figures: list[report.Figure] = []
+    if unknown := sorted(set(wanted) - set(MEASUREMENTS)):
+        raise SystemExit(f"no measurement {unknown}; known: {', '.join(MEASUREMENTS)}")
+    figures = [report.load_of_machine()]
     with tempfile.TemporaryDirectory() as directory, open_stack(Path(directory)) as stack:
         for name in wanted:
             figures += MEASUREMENTS[name](stack)

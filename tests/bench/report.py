@@ -1,6 +1,7 @@
 """A measured figure, and the table and file of many."""
 
 import json
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 OUTPUT = Path("build/bench.json")
+WIDTH_MIN = 150
+LOAD_MAX = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,15 @@ def of_rounds(
     )
 
 
+def load_of_machine() -> Figure:
+    """Of the minute before. Above the goal others worked too: then only ratios mean something."""
+    cores = os.cpu_count() or 1
+    goal = f"< {LOAD_MAX:g}"
+    return Figure(
+        "machine: load average before", os.getloadavg()[0], f"of {cores} cores", goal=goal
+    )
+
+
 def write(figures: Sequence[Figure]) -> None:
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps([asdict(one) for one in figures], indent=1) + "\n")
@@ -59,4 +71,6 @@ def show(figures: Sequence[Figure]) -> None:
         table.add_row(
             one.name, f"{one.value:.4g}", one.unit, beside, ratio, one.goal, str(one.n), one.spread
         )
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, WIDTH_MIN)  # a file or a pipe claims 80 columns
+    console.print(table)
