@@ -7,6 +7,7 @@ with them.
 
 import asyncio
 import json
+import logging
 import re
 import sys
 import time
@@ -23,6 +24,7 @@ Read = Callable[[], Awaitable[int]]
 
 
 def main() -> None:
+    logging.disable(logging.WARNING)  # asyncua's client tells of every session time-out
     kind, seconds = sys.argv[1], float(sys.argv[2])
     told = asyncio.run(grid(seconds) if kind == "grid" else read(json.load(sys.stdin), seconds))
     sys.stdout.write(json.dumps(told) + "\n")

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
+from psycopg.conninfo import make_conninfo
 
 from cloud.admission import Accepted, Agent, decide
 from cloud.agents import add, read_agents
@@ -54,7 +55,7 @@ def measure(stack: Stack) -> list[Figure]:
     with connect(dsn, application="bench") as server:
         server.execute(f"create database {name}")
         try:
-            return asyncio.run(_measure(f"{dsn.rpartition('/')[0]}/{name}"))
+            return asyncio.run(_measure(make_conninfo(dsn, dbname=name)))
         finally:
             server.execute(f"drop database {name} with (force)")
 
