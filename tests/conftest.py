@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import services_pglite
 from tests.support.services import need, timescale_dsn
@@ -23,6 +24,15 @@ FIXTURES = (
     "pglite",  # module: DSN of a fresh TimescaleDB in WebAssembly
     "timescale_native",  # run: DSN of a native TimescaleDB that somebody named
 )
+
+# A property holds or not however busy the machine is: no example fails for being slow to make.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("patient")
 
 UNIT_TIMEOUT_S = 60  # far above what a unit test may take, for machines that do more than one thing
 
