@@ -6,6 +6,7 @@ Subscriptions are refused (BadServiceUnsupported) until notifications can be jou
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -372,6 +373,8 @@ class _Processor(UaProcessor):
         )
 
     def _touch(self) -> None:
+        """For both watchdogs of the library: the session's, and the connection's over it."""
+        self.session_last_activity = time.monotonic()
         if self.session is not None:
             self.session.touch()
 

@@ -196,6 +196,20 @@ def _same(found: object, sent: object) -> bool:
     return found == sent
 
 
+@pytest.mark.slow
+async def test_opcua_keeps_a_session_that_only_reads(running: Running) -> None:
+    """The library looks for idle sessions by requests that pass through it; ours do not."""
+    client = OpcuaClient(running.ports["o"]["url"])
+    client.session_timeout = 5_000  # the shortest that the server grants, in ms
+    async with client:
+        index = await client.get_namespace_index("urn:plant1:types")
+        node = client.get_node(_node_id("o.types.uint8", index))
+        until_s = asyncio.get_running_loop().time() + 7.5
+        while asyncio.get_running_loop().time() < until_s:
+            await node.read_value()
+            await asyncio.sleep(0.25)
+
+
 async def test_opcua_refuses_what_it_does_not_offer(running: Running) -> None:
     async with OpcuaClient(running.ports["o"]["url"]) as client:
         index = await client.get_namespace_index("urn:plant1:types")
