@@ -6,11 +6,17 @@ from typing import Final
 
 from protocols.events import ClockInfo, EndedBy, Event, NameEvent, NameRef, PassEvent
 from rules.binding.counting import Count
-from rules.binding.cycling import Closing, EdgesState, Open, Unnamed, extend_values
+from rules.binding.cycling import Closing, EdgesState, Unnamed, extend_values
 from rules.binding.effects import Cause, effects_of
 from rules.binding.evidence import Evidence
 from rules.binding.identity import Claim, Identity, judge
-from rules.binding.plan import KeyPlan, ScanFeed, Source, WitnessPlan
+from rules.binding.numbering import heard_since
+from rules.binding.plan import (
+    EdgesPlan,
+    ScanFeed,
+    Source,
+    WitnessPlan,
+)
 from rules.binding.readers import (
     Freshness,
     claim_of,
@@ -27,7 +33,6 @@ from rules.binding.telling import Cycle, Teller
 from rules.binding.texts import Read, TextState, forget_until
 
 _START_UNKNOWN_US: Final = 3_600_000_000  # without a start, a window goes back at most so far
-_END_SEEN: Final = frozenset({EndedBy.END, EndedBy.TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +45,12 @@ class Ended:
     pasts: dict[str, Past]
     read: Mapping[str, Reading]
 
-    def tell(self, count: Count, since_us: int | None) -> tuple[list[Event], Record]:
-        """The pass and what it caused; remembered as the last one. `since_us`: the last end."""
+    def tell(self, count: Count, missed: int) -> tuple[list[Event], Record]:
+        """The pass and what it caused; remembered as the last one. `missed`: cycles just before."""
         closing, plan = self.closing, self.teller.plan
         extend_values(closing.cycle, plan, self.pasts, closing.ended_us)
         evidence, cycle = self._evidence(), self.cycle()
-        fresh = self._fresh(since_us)
+        fresh = self._fresh(missed)
         late = self._late_name(fresh)
         identity = self._identity(evidence, fresh)
         cause = Cause(self.teller, count, cycle, evidence, purpose_of(plan.context, evidence))
@@ -57,14 +62,14 @@ class Ended:
         self._remember(event, identity, fresh)
         return [*late, event, *effects.events], record
 
-    def _fresh(self, since_us: int | None) -> Freshness:
-        """A read after the start of a cycle whose end was not seen may be the next one's."""
-        closing = self.closing
-        started_us = closing.cycle.started_us
-        fresh = freshness(self.teller.plan.items, since_us, started_us, closing.ended_us)
-        if closing.ended_by in _END_SEEN or started_us is None:
-            return fresh
-        return replace(fresh, until_us=started_us)
+    def _fresh(self, missed: int) -> Freshness:
+        """Without a start, what was read before anything was seen may be an earlier cycle's."""
+        cycle, last_us = self.closing.cycle, self.state.last_end_us
+        until_us = self.closing.sure_until_us
+        fresh = freshness(self.teller.plan.items, last_us, cycle.started_us, until_us)
+        if cycle.started_us is not None:
+            return replace(fresh, missed=missed, heard_us=cycle.heard_us)
+        return replace(fresh, after_us=max(cycle.begun_us, fresh.after_us or cycle.begun_us))
 
     def _record(self, count: Count, evidence: Evidence) -> Record:
         plan, closing = self.teller.plan, self.closing
@@ -141,7 +146,9 @@ class Ended:
         if unnamed is None or len({ref.value for _, ref in reads}) < 2:  # noqa: PLR2004 - one for each
             return []
         read, ref = reads[0]
-        if read.at_us > unnamed.until_us:
+        cycle = self.teller.plan.cycle
+        heard = isinstance(cycle, EdgesPlan) and heard_since(self.state, cycle, unnamed.ended_us)
+        if read.at_us > unnamed.until_us or fresh.missed or not heard:
             return []
         return [name_late(self.teller, self.state, unnamed, (read, ref))]
 
@@ -184,60 +191,8 @@ def name_late(
     return teller.tell_late_name(unnamed.pass_id, read[1], at_us)
 
 
-def raw_of(closing: Closing, last: Count | None, key: KeyPlan, past: Past) -> int | None:
-    """The counter's value of this cycle, whether the PLC counts at the start or at the end.
-
-    During the cycle the counter shows it already (counted at the start) or still shows the last
-    one's (counted at the end): then the first row after the end has it. None: nothing tells.
-    """
-    last_raw = None if last is None else last.raw
-    after = _raw(past.after(closing.ended_us), key)
-    if closing.across_silence and after is not None:
-        return after
-    during = _during(closing, key, past, last_raw)
-    if last_raw is not None and during not in (None, last_raw):
-        return during
-    if last_raw is None and during is not None and counts_at_start(closing.cycle, None):
-        return during
-    return None if closing.ended_by is EndedBy.TIMEOUT else after
-
-
-def expected_raw(closing: Closing, last: Count | None, key: KeyPlan) -> int | None:
-    """What the counter must show if nothing but this cycle ended. None: unknown."""
-    raw = closing.cycle.raw
-    if last is None or last.raw is None:
-        return None if raw is None else raw % key.modulus
-    if raw is not None and raw % key.modulus != last.raw:
-        return raw % key.modulus
-    return (last.raw + 1) % key.modulus
-
-
 def lost_part(closing: Closing) -> Closing:
     """The cycle that ran when reading stopped: seen until then, its end unseen."""
     by = EndedBy.RESTART if closing.cycle.restarted else EndedBy.NEXT_START
     seen_us = max(closing.cycle.begun_us, closing.ended_us - closing.error_us)
     return replace(closing, ended_us=seen_us, ended_by=by, error_us=0, across_silence=False)
-
-
-def _during(closing: Closing, key: KeyPlan, past: Past, last_raw: int | None) -> int | None:
-    """What the counter showed in the cycle: at its start, or if that was the last one's, later."""
-    raw = closing.cycle.raw
-    if raw is not None and raw % key.modulus != last_raw:
-        return raw % key.modulus
-    strictly = closing.ended_by is not EndedBy.END  # the next start may have counted on
-    row = past.before(closing.ended_us - int(strictly))
-    started_us = closing.cycle.started_us
-    if row is None or (started_us is not None and row.time_us < started_us):
-        return None if raw is None else raw % key.modulus
-    return _raw(row, key)
-
-
-def counts_at_start(cycle: Open, last_raw: int | None) -> bool:
-    """Whether the counter showed this cycle's number since its start, as far as one can tell."""
-    if cycle.raw is None or cycle.started_us is None:
-        return False
-    return cycle.raw != (cycle.before_raw if last_raw is None else last_raw)
-
-
-def _raw(row: Reading | None, key: KeyPlan) -> int | None:
-    return None if row is None else int(row.value) % key.modulus

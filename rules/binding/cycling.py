@@ -30,22 +30,34 @@ class Change:
 
 @dataclass(slots=True)
 class Level:
-    """The newest row of a tag, and its newest usable value."""
+    """The newest row of a tag, and its newest usable value.
+
+    `heard_us`: since then usable rows have come without a silence.
+    """
 
     at_us: int | None = None
     good_us: int | None = None
+    heard_us: int | None = None
     value: int | None = None
 
 
 @dataclass(slots=True)
 class Open:
-    """A running cycle. `started_us` None: its start was not seen. `raw`: the counter in it."""
+    """A running cycle. `started_us` None: its start was not seen.
+
+    `before_raw`, `raw`: the counter just before the start that was seen, and since.
+    `number`: the cycle's own, where something else than these two tells it. `heard_us`: since then
+    nothing was overlooked before it began.
+    """
 
     begun_us: int
     started_us: int | None
     error_us: int = 0
     before_raw: int | None = None
     raw: int | None = None
+    raw_at_us: int = 0
+    heard_us: int | None = None
+    number: int | None = None
     count: Count | None = None
     restarted: bool = False
     opened: bool = False
@@ -64,6 +76,15 @@ class Closing:
     error_us: int = 0
     across_silence: bool = False
 
+    @property
+    def sure_until_us(self) -> int:
+        """Until then it certainly ran: what was read later may be the next cycle's."""
+        if self.ended_by is EndedBy.TIMEOUT:
+            return self.ended_us
+        if self.ended_by is EndedBy.END:
+            return self.ended_us - (self.error_us if self.across_silence else 0)
+        return self.cycle.begun_us
+
 
 @dataclass(slots=True)
 class Unnamed:
@@ -78,6 +99,7 @@ class Unnamed:
 class EdgesState:
     last: Count | None = None
     forked: bool = False
+    counts_at_start: bool | None = None
     last_end_us: int | None = None
     swallow_end: bool = False
     levels: dict[str, Level] = field(default_factory=dict)
@@ -102,8 +124,9 @@ def take_level(state: EdgesState, source: Source, row: Reading) -> Change | None
         return None
     value = int(row.value)
     change = None
+    silent = bool(silence_us) and row.time_us - (level.good_us or 0) > silence_us
+    level.heard_us = row.time_us if silent or level.heard_us is None else level.heard_us
     if level.good_us is not None and value != level.value:
-        silent = bool(silence_us) and row.time_us - level.good_us > silence_us
         change = Change(row.time_us, level.good_us, value, silent)
     level.value, level.good_us = value, row.time_us
     return change

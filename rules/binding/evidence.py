@@ -8,7 +8,7 @@ import numpy as np
 
 from protocols.samples import DataType, SampleBatch
 from rules.binding.aggregates import Aggregate
-from rules.binding.names import text_of
+from rules.binding.names import storable, text_of
 from rules.binding.plan import Source, Template
 from rules.binding.rows import Reading, by_path, element_of
 
@@ -51,7 +51,7 @@ class Evidence:
             return piece
         row = self.usable(piece)
         text = text_of(row.value) if row is not None else None
-        return text.replace("\x00", "") if text else None
+        return storable(text.replace("\x00", "")) if text else None
 
 
 def read_rows(batches: tuple[SampleBatch, ...]) -> list[dict[str, Reading]]:

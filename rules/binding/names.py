@@ -65,7 +65,7 @@ def text_of(raw: Value) -> str | None:
 def shown(raw: Value) -> str:
     """The raw value for a witness: NUL and undecodable bytes escaped, bounded."""
     text = raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else _plain(raw)
-    return _storable(text.replace("\x00", "\\x00"))[:_RAW_CHARACTERS_MAX]
+    return storable(text.replace("\x00", "\\x00"))[:_RAW_CHARACTERS_MAX]
 
 
 def name_group(pattern: re.Pattern[str], scheme: str) -> str | None:
@@ -93,9 +93,11 @@ def _whole(text: str, reader: Reader) -> Named:
 
 
 def _ref(scheme: str, value: str | None, issuer: str | None) -> NameRef | None:
-    if not value or len(value.encode(errors="replace")) > NAME_BYTES_MAX:
+    """None: empty, too long, or with half a character pair, which no UTF-8 can hold."""
+    name = value or ""
+    if not name or name != storable(name) or len(name.encode()) > NAME_BYTES_MAX:
         return None
-    return NameRef(scheme=scheme, value=_storable(value), issuer=_storable(issuer or ""))
+    return NameRef(scheme=scheme, value=name, issuer=storable(issuer or ""))
 
 
 def _plain(raw: Value) -> str:
@@ -106,6 +108,6 @@ def _plain(raw: Value) -> str:
     return str(raw)
 
 
-def _storable(text: str) -> str:
-    """Without lone surrogates, which no UTF-8 can hold."""
+def storable(text: str) -> str:
+    """Lone surrogates escaped."""
     return text.encode(errors="backslashreplace").decode()

@@ -18,11 +18,17 @@ NameKey = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """A read counts after the first and up to the last time; the one before `start_us` is best."""
+    """A read counts after the first and up to the last time; the one before `start_us` is best.
+
+    `missed`: cycles that nobody saw since the last one; a read may have been for them, unless it
+    was after `heard_us`, since when nothing was overlooked.
+    """
 
     after_us: int | None
     until_us: int
     start_us: int
+    missed: int = 0
+    heard_us: int | None = None
 
 
 def polled_witnesses(plan: NestPlan) -> list[WitnessPlan]:
@@ -61,7 +67,11 @@ def fresh_claims(witness: WitnessPlan, state: TextState, fresh: Freshness) -> li
         return _standing(witness, state)
     before = [read for read in reads if read.at_us <= fresh.start_us]
     later = [read for read in reads if read.at_us > fresh.start_us]
-    return [claim_of(witness, read) for read in (*reversed(before), *later)]
+    claims = [claim_of(witness, read) for read in (*reversed(before), *later)]
+    names = {name_key(claim.named.ref) for claim in claims if claim.named.ref}
+    if len(names) > fresh.missed or not names:
+        return claims
+    return [claim if _is_sure(claim, fresh) else judged(claim, Outcome.STALE) for claim in claims]
 
 
 def claim_of(witness: WitnessPlan, read: Read) -> Claim:
@@ -110,6 +120,11 @@ def judged(claim: Claim, outcome: Outcome) -> Claim:
 
 def name_key(name: NameRef | None) -> NameKey | None:
     return (name.scheme, name.issuer, name.value) if name else None
+
+
+def _is_sure(claim: Claim, fresh: Freshness) -> bool:
+    heard = fresh.heard_us is not None and claim.at_us > fresh.heard_us
+    return heard or claim.named.ref is None
 
 
 def _within(read: Read, fresh: Freshness) -> bool:

@@ -194,14 +194,14 @@ def polled_source(found: Found, end: Found | None = None) -> Source:
         end.facts.device,
         end.facts.group,
     )
-    silence_us = 3 * (facts.interval_us or 0) + 1_000_000 if cyclic else 0
+    three_us = 3 * (facts.interval_us or 0)
     return Source(
         found.path,
         found.type,
         facts.device,
         with_end=with_end,
-        wait_us=0 if slow else silence_us,
-        silence_us=silence_us,
+        wait_us=0 if slow else three_us + 1_000_000,
+        silence_us=three_us + 200_000 if cyclic else 0,
     )
 
 

@@ -253,6 +253,7 @@ class TestMissedEnds:
     def test_time_ends_it_and_the_late_end_is_no_second_pass(self) -> None:
         made = idle_bench()
         clamped(made, "a", 101)
+        made.poll(3)
         made.idle(45)
         (told,) = made.passes(PRESS)
         assert told.ended_by is EndedBy.TIMEOUT
@@ -530,11 +531,20 @@ class TestNames:
         assert made.passes(PRESS)[0].items[0].ref is None
         made.poll(10)
         scanned(made, "a", dmc(1))
-        made.idle(30)
+        made.wait(28)
         (named,) = made.of_kind("name")
         assert isinstance(named, NameEvent)
         assert named.item == PassRef(pass_id=made.passes(PRESS)[0].pass_id)
         assert named.names == (serial(1),)
+
+    def test_a_read_after_the_end_names_nothing_if_a_cycle_may_have_been_missed(self) -> None:
+        made = idle_bench()
+        press_without_scan(made, 101)
+        scanned(made, "a", dmc(1))
+        made.wait(1)
+        made.wait(3, skip=["p20"])
+        made.wait(28)
+        assert made.of_kind("name") == []
 
     def test_a_read_too_late_names_nothing(self) -> None:
         made = idle_bench()
@@ -649,7 +659,7 @@ values:
         closed = made.passes()[-1]
         assert closed.replaces == (opened.id,)
         assert closed.pass_id == opened.pass_id
-        assert made.counts() == [101, 102, 102]
+        assert made.counts() == [101, 101, 102, 102]
 
 
 def test_a_clock_set_back_does_not_stop_the_station() -> None:
