@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from simulators.catalogue import NESTS
-from simulators.config import PlantConfig, ProductionConfig
+from simulators.config import PlantConfig, ProductionConfig, Station
 from simulators.edges import (
     press_nest,
     press_signals,
@@ -28,6 +28,15 @@ from simulators.stations import (
 )
 
 _MOST_WAITING_REELS = 4
+_COUNTERS: dict[Station, tuple[str, tuple[str, ...]]] = {
+    "ST000": ("st000", ("count",)),
+    "WIND10": ("w10", ("cycle_no",)),
+    "F07-LOAD": ("f07", ("scan_no",)),
+    "ROTOR15": ("r15", ("count",)),
+    "PRESS20": ("p20", tuple(f"{nest}.cycle_no" for nest in NESTS)),
+    "ST010": ("st010", ("cycle_no",)),
+    "EOL30": ("eol30", ("count",)),
+}
 
 
 class Line:
@@ -41,6 +50,9 @@ class Line:
         journal: Journal,
     ) -> None:
         self._floor = Floor(plant, production, images, journal)
+        for station, (device, names) in _COUNTERS.items():
+            # A counter stands where yesterday's last cycle left it.
+            self._floor.put(device, dict.fromkeys(names, self._floor.plan.count(station, 0)))
         self._scans = ReelQueue(maxsize=_MOST_WAITING_REELS)
         self._mailboxes = {
             "st000": Handshake(self._floor, "ST000", "st000"),

@@ -122,6 +122,22 @@ async def test_counters_wrap_at_their_modulus() -> None:
     assert wound == [65531, 65532, 65533, 65534, 65535, 0, 1, 2]
 
 
+async def test_counters_stand_where_they_were_left_before_the_first_cycle() -> None:
+    """Else the counter itself would count cycles that never were, and no balance could hold."""
+    line = VirtualLine(count_start={"WIND10": 65_530, "ST010": 41, "PRESS20": 7})
+    shown = {
+        (device, name): line.images[device].get(name)
+        for device, name in (
+            ("w10", "cycle_no"),
+            ("st010", "cycle_no"),
+            ("p20", "a.cycle_no"),
+            ("p20", "b.cycle_no"),
+            ("eol30", "count"),
+        )
+    }
+    assert list(shown.values()) == [65_530, 41, 7, 7, 0]
+
+
 async def test_a_poller_of_100_ms_sees_every_edge() -> None:
     line = VirtualLine(units=8, speed=20.0)
     rises: dict[str, int] = {}

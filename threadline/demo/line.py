@@ -98,11 +98,15 @@ class _Starting:
             "THREADLINE_CLOUD_MQTT_HOST": stack.broker.host,
             "THREADLINE_CLOUD_MQTT_PORT": str(stack.broker.port),
         }
-        api_url = self._cloud()
+        served, api_url = self._api()
+        self._ingest()
         self._wait(plant, "listening on all its ports", ports_file.exists)
         ports: dict[str, dict[str, Any]] = json.loads(ports_file.read_text("utf-8"))
         self._say(f"the simulated plant runs: {len(ports)} devices")
         agent_file, socket = self._agent(ports, f"mqtt://{stack.broker.host}:{stack.broker.port}")
+        page = f"{api_url}/openapi.json"
+        self._wait(served, f"answering {page}", lambda: _answers(page))
+        self._say(f"the trace API answers; its page is {api_url}/docs")
         return Line(self._children, self._processes, self._env, agent_file, socket, api_url, token)
 
     def _plant(self) -> tuple[Child, Path]:
@@ -120,16 +124,19 @@ class _Starting:
         self._say(f"PostgreSQL and {stack.broker.name} are up")
         return stack
 
-    def _cloud(self) -> str:
-        """Ingest and API; the API's address."""
-        probes, api = free_port(), free_port()
+    def _api(self) -> tuple[Child, str]:
+        """Started only: nobody waits for it but people."""
+        port = free_port()
+        words = ["cloud", "api", "--host", HOST, "--port", str(port)]
+        return self._start("api", words), url_of(port)
+
+    def _ingest(self) -> None:
+        """Up before the agent: what the broker has no taker for comes again only after a while."""
+        probes = free_port()
         ingest = self._start("ingest", ["cloud", "ingest", "--metrics-port", str(probes)])
-        served = self._start("api", ["cloud", "api", "--host", HOST, "--port", str(api)])
-        health, page = f"{url_of(probes)}/health", f"{url_of(api)}/openapi.json"
+        health = f"{url_of(probes)}/health"
         self._wait(ingest, f"healthy by {health}", lambda: _answers(health))
-        self._wait(served, f"answering {page}", lambda: _answers(page))
-        self._say(f"ingest and the trace API are up: {url_of(api)}/docs")
-        return url_of(api)
+        self._say("ingest is up")
 
     def _agent(self, ports: Mapping[str, Mapping[str, Any]], broker: str) -> tuple[Path, Path]:
         agent_file, socket = self._directory / "agent.yaml", self._directory / "agent.sock"
@@ -137,7 +144,7 @@ class _Starting:
         agent_file.write_text(agent_file_text(example_file().read_text("utf-8"), places), "utf-8")
         agent = self._start("agent", ["edge", "run", str(agent_file)])
         self._wait(agent, "answering on its socket", lambda: _tells(socket))
-        self._say(f"the agent polls; its file is {agent_file}")
+        self._say(f"the agent runs; its file is {agent_file}")
         return agent_file, socket
 
     def _start(self, name: str, words: Sequence[str]) -> Child:
