@@ -6,16 +6,29 @@ Rule 2: an entry that goes without being safe elsewhere is named, in the same tr
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from edge.cut import Cut
 from edge.entries import Entry, Holding, Key, State, Store, entry_of, whole
 from edge.retention import Limits, drops
 from edge.sealing import Moment, Sealed, Sealer, fork, seal_again, seal_notices
+from protocols.events import from_us
 from protocols.frames import Frame, Kind, Lane
-from protocols.notices import Stretch
+from protocols.notices import Outage, Stretch
 
 PAGE: Final = 4096  # entries looked at in one go
 _DAMAGED: Final = "damaged"
+_NO_ROOM: Final = "no room in the spool"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows that were read and found no room."""
+
+    from_us: int
+    until_us: int
+    rows: int
 
 
 class Book:
@@ -30,7 +43,8 @@ class Book:
         self._draw_epoch = draw_epoch
         self._sealer = Sealer(agent, draw_epoch())
         self._forked: frozenset[int] = frozenset()
-        self._safe = self._sealer, self._forked, self.counts.copy()
+        self._gap: Gap | None = None
+        self._safe = self._as_it_is()
 
     @property
     def epoch(self) -> int:
@@ -69,6 +83,37 @@ class Book:
             self.counts["unsealable"] += 1
             key = Key(self.epoch, one.lane, 0)
             self._put_aside(key, 0, one.raw, f"too large: {one.what}", now_us)
+
+    @property
+    def gap_us(self) -> int:
+        """How long the stretch is that was discarded for want of room and is not said yet."""
+        return self._gap.until_us - self._gap.from_us if self._gap else 0
+
+    def widen_gap(self, cut: Cut) -> None:
+        """The cut's samples and curves find no room."""
+        self.counts["rows_discarded"] += len(cut.samples)
+        self.counts["curves_discarded"] += len(cut.curves)
+        if len(cut.samples):
+            times = cut.samples.agent_times
+            before = self._gap or Gap(int(times.min()), int(times.max()), 0)
+            self._gap = Gap(
+                min(before.from_us, int(times.min())),
+                max(before.until_us, int(times.max())),
+                before.rows + len(cut.samples),
+            )
+
+    def with_gap(self, cut: Cut) -> Cut:
+        """The cut, and in it what was discarded before, as an outage."""
+        gap, self._gap = self._gap, None
+        if gap is None:
+            return cut
+        outage = Outage(
+            from_time=from_us(gap.from_us),
+            to_time=from_us(gap.until_us),
+            reason=_NO_ROOM,
+            rows=gap.rows,
+        )
+        return replace(cut, outages=(*cut.outages, outage))
 
     def say(self, kind: Kind, notices: Sequence[Stretch], now_us: int) -> None:
         if notices:
@@ -127,7 +172,7 @@ class Book:
 
     def commit(self) -> None:
         self.store.commit()
-        self._safe = self._sealer, self._forked, self.counts.copy()
+        self._safe = self._as_it_is()
 
     def rollback(self) -> None:
         self._go_back()
@@ -147,8 +192,11 @@ class Book:
                 while doubted := store.unsent(holding.stream, known + 1, PAGE, ()):
                     store.remove(doubted)
 
+    def _as_it_is(self) -> tuple[Sealer, frozenset[int], Gap | None, Counter[str]]:
+        return self._sealer, self._forked, self._gap, self.counts.copy()
+
     def _go_back(self) -> None:
-        self._sealer, self._forked, counts = self._safe
+        self._sealer, self._forked, self._gap, counts = self._safe
         self.counts = counts.copy()
 
     def _put_aside(self, key: Key, digest: int, sealed: bytes, why: str, now_us: int) -> None:

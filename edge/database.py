@@ -60,6 +60,7 @@ class Database:
         self.path = path
         self._log = Path(f"{path}-wal")
         self._bytes_written = 0
+        self.log_frames = 0  # that SQLite found in the log at opening
         self.fresh = fresh = _size(path) == 0
         with _opening(path):
             self._db = sqlite3.connect(
@@ -72,6 +73,7 @@ class Database:
                     self._create(tables, application, version)
             if not fresh:
                 self._check(application, version)
+                self.log_frames = self._count_log()
         except BaseException:
             self.close()
             raise
@@ -137,6 +139,12 @@ class Database:
         """Safe twice. What was committed is on the disk already, so a failure loses nothing."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+
+    def _count_log(self) -> int:
+        with _translated(self.path):
+            found: Row = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        _, logged, _ = found
+        return max(0, int(logged))
 
     def _limit(self, pages: int) -> None:
         with _translated(self.path):

@@ -110,11 +110,10 @@ def seal_cut(sealer: Sealer, cut: Cut, moment: Moment) -> Sealed:
     return bench.sealed(promise=cut.watermark_us if moment.promise else None)
 
 
-def seal_bare(sealer: Sealer, cut: Cut, moment: Moment) -> Sealed:
+def bare(cut: Cut) -> Cut:
     """The cut without samples and curves, for which there is no room: they count as discarded."""
-    lost = len(cut.samples)
-    totals = replace(cut.totals, discarded=cut.totals.discarded + lost)
-    return seal_cut(sealer, replace(cut, samples=_NO_ROWS, curves=(), totals=totals), moment)
+    totals = replace(cut.totals, discarded=cut.totals.discarded + len(cut.samples))
+    return replace(cut, samples=_NO_ROWS, curves=(), totals=totals)
 
 
 def seal_notices(sealer: Sealer, kind: Kind, notices: Sequence[Stretch], moment: Moment) -> Sealed:

@@ -7,16 +7,19 @@ Rule 3: nothing here waits or starts a thread; `commit` and `rollback` are the c
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from edge.book import PAGE, Book
 from edge.cut import Cut, Recovered
 from edge.entries import Entry, Holding, Key, State, Store, Stream, Unheld
 from edge.retention import Limits
 from edge.room import age_out, let_go, make_room
-from edge.sealing import seal_bare, seal_cut
+from edge.sealing import bare, seal_cut
 from edge.settling import Settled, settle
 from protocols.frames import Frame, Lane
 from protocols.receipts import Receipt
+
+GAP_SAID_US: Final = 60_000_000  # a stretch without room is said when it ends, or this often
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,7 @@ class Spool:
         if book.limits.bytes_usable - book.used_bytes < book.limits.bytes_headroom:
             self.write_bare(cut, now_us)
             return Written(let_go=True)
-        book.append(seal_cut(book.sealer, cut, book.moment(now_us, lane)), now_us)
-        book.store.keep(cut.state, cut.watermark_us)
+        self._append(book.with_gap(cut), lane, now_us)
         return Written(named)
 
     def write_bare(self, cut: Cut, now_us: int) -> None:
@@ -97,10 +99,11 @@ class Spool:
         lines = (*cut.events, *cut.alarms, *cut.tags, *cut.outages)
         if lines and book.used_bytes > book.limits.bytes_usable:
             raise Unheld(f"{book.limits.bytes_max} bytes full of events")
-        book.append(seal_bare(book.sealer, cut, book.moment(now_us)), now_us)
-        book.store.keep(cut.state, cut.watermark_us)
-        book.counts["rows_discarded"] += len(cut.samples)
-        book.counts["curves_discarded"] += len(cut.curves)
+        book.widen_gap(cut)
+        kept = bare(cut)
+        if book.gap_us > GAP_SAID_US:
+            kept = book.with_gap(kept)
+        self._append(kept, Lane.BACKLOG, now_us)
 
     def declare(self, lost: Sequence[Entry], now_us: int) -> None:
         """Name what an earlier file held and could not be read any more."""
@@ -183,6 +186,11 @@ class Spool:
     def move(self, store: Store) -> None:
         """Go on with what was salvaged from a broken file into this one."""
         self._book.move(store)
+
+    def _append(self, cut: Cut, lane: Lane, now_us: int) -> None:
+        book = self._book
+        book.append(seal_cut(book.sealer, cut, book.moment(now_us, lane)), now_us)
+        book.store.keep(cut.state, cut.watermark_us)
 
     def _after(
         self, entries: Sequence[Entry], stream: Stream, from_seq: int, frames_max: int

@@ -18,6 +18,7 @@ from edge.database import sync_folder
 from edge.entries import Broken, Entry, Store
 from edge.salvage import Salvaged, salvage
 from edge.spool_file import SALVAGED_NOTE, SpoolFile
+from edge.wal import frames_of_this_round, mended
 from protocols.errors import ConfigError, Problem
 
 BALLAST_BYTES: Final = 8 * 1024 * 1024  # half for the log, half for the file to grow
@@ -25,6 +26,7 @@ DAMAGED_KEPT: Final = 4
 _CURRENT: Final = "current"
 _INCOMING: Final = "incoming"
 _FILE: Final = "spool.db"
+_LOG: Final = "spool.db-wal"
 _DONE: Final = "salvaged"
 
 log = structlog.get_logger(__name__)
@@ -88,11 +90,27 @@ class SpoolFolder:
             return self._refill()
         current.mkdir(exist_ok=True)
         sync_folder(self._path)
+        written = _bytes_of(current / _LOG)
         try:
-            return Opened(SpoolFile(current / _FILE))
+            store = SpoolFile(current / _FILE)
         except Broken as error:
             log.warning("the spool file is damaged; what is whole is saved", why=str(error))
             return self._start_afresh()
+        if frames_of_this_round(written) > store.database.log_frames:
+            return self._mend(store, written)
+        return Opened(store)
+
+    def _mend(self, store: SpoolFile, written: bytes) -> Opened:
+        """SQLite stopped reading the log before its end: at a torn end, or at damage?"""
+        better = mended(written)
+        if better is None:
+            return Opened(store)
+        log.warning("the spool's log is damaged; what is whole is saved")
+        store.close()
+        current = self._path / _CURRENT
+        (current / f"{_LOG}.damaged").write_bytes(written)
+        (current / _LOG).write_bytes(better)
+        return self._start_afresh()
 
     def _start_afresh(self) -> Opened:
         """Put the file in use aside and go on with what could be saved of it."""
@@ -139,6 +157,13 @@ class SpoolFolder:
     def _forget_oldest(self) -> None:
         for folder in self._damaged()[:-DAMAGED_KEPT]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _unusable(path: Path, error: OSError) -> ConfigError:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.sealing import (
@@ -14,10 +14,10 @@ from edge.sealing import (
     Moment,
     Sealed,
     Sealer,
+    bare,
     bounded,
     fork,
     seal_again,
-    seal_bare,
     seal_cut,
     seal_notices,
     split_rows,
@@ -32,6 +32,7 @@ from tests.support import cuts
 NOW_US = cuts.START_US + 10_000_000
 MOMENT = Moment(NOW_US, samples_lane=Lane.LIVE)
 SEALER = Sealer("plant1.a", 7)
+FEW = settings(max_examples=40, deadline=None)
 
 
 def text_rows(*texts: str | bytes) -> SampleBatch:
@@ -84,6 +85,7 @@ def test_an_empty_cut_becomes_no_frame_and_counts_all_the_same() -> None:
     assert sealed.sealer.totals == Totals(read=5, filtered=5)
 
 
+@FEW
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), st.booleans()), max_size=12))
 def test_numbers_rows_and_totals_go_on_without_a_hole(
     steps: list[tuple[int, int, bool]],
@@ -109,6 +111,7 @@ def test_numbers_rows_and_totals_go_on_without_a_hole(
         assert sealer.count(lane).rows == rows
 
 
+@FEW
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8))
 def test_no_later_frame_is_earlier_than_a_promised_watermark(counts: list[int]) -> None:
     sealer = SEALER
@@ -144,6 +147,7 @@ def test_a_frame_states_the_floor_of_its_lane() -> None:
     assert (held.header.floor, alone.header.floor) == (1, 2)
 
 
+@FEW
 @given(st.integers(1, 3 * ROWS_MAX), st.integers(1, 2000))
 def test_samples_are_split_at_the_rows_of_a_frame(count: int, paths: int) -> None:
     batch = cuts.rows(0, count, paths)
@@ -153,6 +157,7 @@ def test_samples_are_split_at_the_rows_of_a_frame(count: int, paths: int) -> Non
     assert len(parts) <= -(-count // ROWS_MAX) + 3, "and not into crumbs"
 
 
+@FEW
 @given(st.lists(st.integers(0, VALUE_BYTES_MAX), min_size=1, max_size=12))
 def test_samples_are_split_at_the_bytes_of_a_frame(lengths: list[int]) -> None:
     parts = split_rows(text_rows(*("x" * length for length in lengths)))
@@ -202,7 +207,7 @@ def test_what_fits_is_not_copied() -> None:
 
 def test_a_cut_without_room_keeps_all_but_samples_and_curves() -> None:
     cut = replace(cuts.cut(1, events=2), curves=(cuts.curve(1),))
-    sealed = seal_bare(SEALER, cut, MOMENT)
+    sealed = seal_cut(SEALER, bare(cut), MOMENT)
     assert [frame.header.kind for frame in sealed.frames] == [Kind.EVENTS]
     assert sealed.sealer.totals == Totals(read=3, discarded=3)
 

@@ -12,8 +12,9 @@ from edge.retention import Limits
 from edge.settling import Settled
 from edge.spool import Spool, Taken
 from protocols import codec
+from protocols.events import to_us
 from protocols.frames import Frame, Kind, Lane, Totals
-from protocols.notices import Drop, Release, decode_notice
+from protocols.notices import Drop, Outage, Release, decode_notice
 from protocols.receipts import Receipt, Run, Said
 from tests.support import cuts
 from tests.support.memory_store import MemoryStore
@@ -434,6 +435,30 @@ def test_full_of_events_samples_are_discarded_and_counted_not_lost() -> None:
     case.write(2)
     (frame,) = case.frames(Lane.LIVE)
     assert frame.header.totals == Totals(read=503, discarded=500)
+    (outage,) = outages(case)
+    assert (outage.rows, outage.reason) == (500, "no room in the spool")
+    assert to_us(outage.from_time) == cuts.START_US + cuts.STEP_US
+    assert to_us(outage.to_time) == cuts.START_US + cuts.STEP_US + 499
+
+
+def test_a_long_stretch_without_room_is_said_once_a_minute() -> None:
+    case = small(64)
+    fill_with_events(case)
+    for number in range(1000):
+        case.write(number, rows=4)
+    said = outages(case)
+    assert 3 <= len(said) <= 5, "1,000 cuts are 250 s"
+    assert sum(one.rows for one in said) <= case.spool.counts["rows_discarded"] == 4000
+    assert sum(one.rows for one in said) >= 3000
+
+
+def outages(case: Case) -> list[Outage]:
+    return [
+        decode_notice(Outage, line)
+        for frame in case.frames(Lane.CONTROL)
+        if frame.header.kind is Kind.OUTAGE
+        for line in codec.decode_lines(codec.payload_of(frame))
+    ]
 
 
 def test_what_is_older_than_its_age_goes_and_is_named() -> None:

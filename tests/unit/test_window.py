@@ -330,6 +330,7 @@ TestWindowMachine = WindowMachine.TestCase
 TestWindowMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1, exclude_max=True))
 def test_chance_only_shortens_the_wait(draw: float) -> None:
     one = Window(Backoff(first_s=30.0, limit_s=900.0))
