@@ -1,6 +1,7 @@
 """Fixtures of every test: the real services, each started once per run. The tuple is the index."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,11 @@ FIXTURES = (
 )
 
 # A property holds or not however busy the machine is: no example fails for being slow to make.
+# In CI the examples are the same each time, so that what fails was broken by the change.
 settings.register_profile(
     "patient",
     deadline=None,
+    derandomize="CI" in os.environ,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
