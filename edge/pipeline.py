@@ -36,14 +36,13 @@ from protocols.errors import Rejected
 from protocols.events import NAMESPACE, SEPARATOR, Alarm, AlarmState, Event, Severity, from_us
 from protocols.frames import Totals
 from protocols.notices import Outage, TagLine
-from protocols.samples import DTYPE_OF, SampleBatch, Tag, ValueClass, concat
+from protocols.samples import DTYPE_OF, Dictionary, SampleBatch, ValueClass
 from rules.ports import Binder, Outcome, Stage, WriteRequest
 
 CUT_EVERY_S: Final = 0.25
 CUT_ROWS: Final = 8192
 CUT_BYTES: Final = 256 * 1024
 TICK_S: Final = 0.1
-_DICTIONARIES_MAX: Final = 64  # orders in which groups come together; phases are fixed, so few
 _STAGE: Final = "conditioning"
 _BINDER: Final = "binding"
 _LONG: Final = frozenset(DTYPE_OF) - {
@@ -119,7 +118,7 @@ class Pipeline:
         self._parts = parts
         self._open = Open()
         self._taken: deque[Item] = deque()
-        self._dictionaries: dict[tuple[Tag, ...], tuple[Tag, ...]] = {}
+        self._dictionary = Dictionary()
         self._cut_made: tuple[Cut, Open] | None = None
         self._stopping = False
         self._tick_s = self._cut_s = parts.clock.monotonic_s()
@@ -143,6 +142,7 @@ class Pipeline:
         """The outbox opened a new epoch: names of passes and declared tags start afresh."""
         self._parts.binder.on_fork()
         self._parts.catalogue.forget()
+        self._dictionary = Dictionary()  # only what is used from now on
 
     async def run(self) -> None:
         """Until `stop`; then the channel is drained and the last cut is put."""
@@ -268,7 +268,7 @@ class Pipeline:
     def _staged(self) -> SampleBatch:
         """What the stage lets through of all rows since the last cut."""
         here = self._open
-        rows = self._with_known_tags(concat(here.samples))
+        rows = self._dictionary.concat(here.samples)
         here.samples = []
         try:
             staged = self._parts.stage.apply(rows)
@@ -301,13 +301,6 @@ class Pipeline:
             except Full:
                 self.counted.full += 1
                 await self._parts.outbox.room()
-
-    def _with_known_tags(self, rows: SampleBatch) -> SampleBatch:
-        """The same dictionary object for the same tags: what is learnt of it stays learnt."""
-        if len(self._dictionaries) >= _DICTIONARIES_MAX:
-            self._dictionaries.clear()
-        tags = self._dictionaries.setdefault(rows.tags, rows.tags)
-        return rows if tags is rows.tags else replace(rows, tags=tags)
 
     def _cut(self, samples: SampleBatch, done: Open) -> Cut:
         parts = self._parts

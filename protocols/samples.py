@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 NO_TIME: Final = -(2**63)  # "equal to the row's time" or "not there", as the column says
 NO_CODE: Final = -1
+DICTIONARIES_MAX: Final = 256  # whose places are remembered: a group has one, others come and go
 
 Column: TypeAlias = NDArray[Any]
 Scalar: TypeAlias = float | int | bool | str | bytes
@@ -324,27 +325,47 @@ def concat(batches: Sequence[SampleBatch]) -> SampleBatch:
     """All rows in order, over one merged dictionary."""
     if len(batches) == 1:
         return batches[0]
-    if not batches:
-        return empty()
-    tags: dict[Tag, int] = {}
-    merged: dict[int, Column] = {}  # by identity: a group's batches share one dictionary
-    for batch in batches:
-        if id(batch.tags) not in merged:
-            places = [tags.setdefault(tag, len(tags)) for tag in batch.tags]
-            merged[id(batch.tags)] = np.array(places, np.int32)
-    maps = [merged[id(batch.tags)] for batch in batches]
-    kinds = {kind for batch in batches for kind in batch.values}
-    return SampleBatch(
-        tuple(tags),
-        np.concatenate([m[b.tag] if len(b) else b.tag for m, b in zip(maps, batches, strict=True)]),
-        np.concatenate([batch.time for batch in batches]),
-        np.concatenate([batch.kind for batch in batches]),
-        {kind: np.concatenate([_values(batch, kind) for batch in batches]) for kind in kinds},
-        np.concatenate([batch.quality for batch in batches]),
-        np.concatenate([batch.code for batch in batches]),
-        _joined([batch.agent_time for batch in batches], batches),
-        _joined([batch.device_time for batch in batches], batches),
-    )
+    return Dictionary().concat(batches)
+
+
+class Dictionary:
+    """A dictionary that only grows: what is learnt of its tags stays learnt, batch after batch."""
+
+    def __init__(self) -> None:
+        self._places: dict[Tag, int] = {}
+        self._tags: tuple[Tag, ...] = ()
+        self._maps: dict[int, tuple[tuple[Tag, ...], Column]] = {}
+
+    def concat(self, batches: Sequence[SampleBatch]) -> SampleBatch:
+        """All rows in order; until a new tag comes, always over the same object."""
+        if not batches:
+            return empty()
+        maps = [self._map(batch.tags) for batch in batches]
+        if len(self._tags) != len(self._places):
+            self._tags = tuple(self._places)
+        kinds = {kind for batch in batches for kind in batch.values}
+        indexes = [m[b.tag] if len(b) else b.tag[:0] for m, b in zip(maps, batches, strict=True)]
+        return SampleBatch(
+            self._tags,
+            np.concatenate(indexes),
+            np.concatenate([batch.time for batch in batches]),
+            np.concatenate([batch.kind for batch in batches]),
+            {kind: np.concatenate([_values(batch, kind) for batch in batches]) for kind in kinds},
+            np.concatenate([batch.quality for batch in batches]),
+            np.concatenate([batch.code for batch in batches]),
+            _joined([batch.agent_time for batch in batches], batches),
+            _joined([batch.device_time for batch in batches], batches),
+        )
+
+    def _map(self, tags: tuple[Tag, ...]) -> Column:
+        """Places of another dictionary's tags in this one, remembered by its identity."""
+        known = self._maps.get(id(tags))
+        if known is None or known[0] is not tags:
+            if len(self._maps) >= DICTIONARIES_MAX:
+                self._maps.clear()
+            places = [self._places.setdefault(tag, len(self._places)) for tag in tags]
+            known = self._maps[id(tags)] = (tags, np.array(places, np.int32))
+        return known[1]
 
 
 def _class_of(row: Sample) -> ValueClass:
