@@ -321,8 +321,8 @@ def _plus(one: Totals, other: Totals) -> Totals:
 
 
 def _raw_bytes(batch: SampleBatch, cost: Column) -> int:
-    paths = sum(len(batch.tags[index].path.encode()) for index in np.unique(batch.tag))
-    return int(cost.sum()) + paths
+    paths = "".join([batch.tags[index].path for index in np.unique(batch.tag).tolist()])
+    return int(cost.sum()) + len(paths.encode())
 
 
 def _value_bytes(batch: SampleBatch) -> Column:

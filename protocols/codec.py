@@ -116,7 +116,7 @@ def encode_samples(batch: SampleBatch) -> bytes:
     columns["quality"] = pa.array(batch.quality, pa.uint32())
     if (batch.code != NO_CODE).any():
         columns["code"] = pa.array(batch.code, pa.uint32(), mask=batch.code == NO_CODE)
-    types = ",".join(tag.type.value for tag in used)
+    types = ",".join([tag.type for tag in used])  # a StrEnum is its text, at a tenth of the cost
     schema = pa.schema(
         [(name, column.type) for name, column in columns.items()], {_TYPES_KEY: types}
     )
