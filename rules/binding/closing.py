@@ -65,7 +65,7 @@ class Ended:
     def _fresh(self, missed: int) -> Freshness:
         """Without a start, what was read before anything was seen may be an earlier cycle's."""
         cycle, last_us = self.closing.cycle, self.state.last_end_us
-        until_us = self.closing.sure_until_us
+        until_us = self.closing.sure_us
         fresh = freshness(self.teller.plan.items, last_us, cycle.started_us, until_us)
         if cycle.started_us is not None:
             return replace(fresh, missed=missed, heard_us=cycle.heard_us)
@@ -195,4 +195,11 @@ def lost_part(closing: Closing) -> Closing:
     """The cycle that ran when reading stopped: seen until then, its end unseen."""
     by = EndedBy.RESTART if closing.cycle.restarted else EndedBy.NEXT_START
     seen_us = max(closing.cycle.begun_us, closing.ended_us - closing.error_us)
-    return replace(closing, ended_us=seen_us, ended_by=by, error_us=0, across_silence=False)
+    return replace(
+        closing,
+        ended_us=seen_us,
+        ended_by=by,
+        error_us=0,
+        across_silence=False,
+        sure_us=closing.cycle.begun_us,
+    )

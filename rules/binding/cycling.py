@@ -68,22 +68,17 @@ class Open:
 
 @dataclass(slots=True)
 class Closing:
-    """A cycle that ended, until everything that belongs to it has come."""
+    """A cycle that ended, until everything that belongs to it has come.
+
+    `sure_us`: until then it certainly ran; what was read later may be the next cycle's.
+    """
 
     cycle: Open
     ended_us: int
     ended_by: EndedBy
     error_us: int = 0
     across_silence: bool = False
-
-    @property
-    def sure_until_us(self) -> int:
-        """Until then it certainly ran: what was read later may be the next cycle's."""
-        if self.ended_by is EndedBy.TIMEOUT:
-            return self.ended_us
-        if self.ended_by is EndedBy.END:
-            return self.ended_us - (self.error_us if self.across_silence else 0)
-        return self.cycle.begun_us
+    sure_us: int = 0
 
 
 @dataclass(slots=True)

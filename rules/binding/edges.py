@@ -254,12 +254,23 @@ class EdgesNest:
             return
         self._advance(change.at_us, pasts)
         self.state.open = None
-        error_us = change.at_us - change.since_us
         silent = change.across_silence or not heard_since(self.state, self._cycle, open_.begun_us)
         across = silent and by is EndedBy.END
         if by is EndedBy.END and open_.raw_at_us > change.since_us:
             open_.raw = None  # read with the end or after it: not surely while the cycle ran
-        self.state.closings.append(Closing(open_, change.at_us, by, error_us, across))
+        closing = Closing(open_, change.at_us, by, change.at_us - change.since_us, across)
+        closing.sure_us = self._sure_until(closing)
+        self.state.closings.append(closing)
+
+    def _sure_until(self, closing: Closing) -> int:
+        """Until then it certainly ran: what was read later may be the next cycle's."""
+        if closing.ended_by is EndedBy.END:
+            return closing.ended_us - (closing.error_us if closing.across_silence else 0)
+        if closing.ended_by is EndedBy.TIMEOUT:
+            level = self.state.levels.get(self._cycle.end.source.path)
+            known_us = level.good_us if level is not None else None
+            return max(closing.cycle.begun_us, min(closing.ended_us, known_us or 0))
+        return closing.cycle.begun_us
 
     def _advance(self, until_us: int, pasts: Pasts) -> None:
         open_ = self.state.open
@@ -284,7 +295,10 @@ class EdgesNest:
         return self.state.last
 
     def _notice_count(self, pasts: Pasts) -> None:
+        """The counter since the start, if no other cycle can have begun until it was read."""
         open_, numbering = self.state.open, numbering_of(self._cycle, self.state, pasts)
-        if open_ is not None and numbering is not None and open_.raw is None:
-            row = numbering.past.after(open_.begun_us)
-            open_.raw, open_.raw_at_us = numbering.read(row), row.time_us if row else 0
+        if open_ is None or numbering is None or open_.raw is not None:
+            return
+        row = numbering.past.after(open_.begun_us)
+        if row is not None and heard_since(self.state, self._cycle, open_.begun_us):
+            open_.raw, open_.raw_at_us = numbering.read(row), row.time_us
