@@ -14,7 +14,7 @@ from uuid import UUID
 
 from cloud.db import AsyncConnection, Jsonb, sql
 from cloud.projection.holders import Order
-from cloud.projection.rows import MEMORY, VIEW, HolderOpRow, Row
+from cloud.projection.rows import MEMORY, VIEW, HolderOpRow, Row, StatementRow
 from cloud.projection.workspace import Changes, Tail, Version
 from protocols.events import Event, decode_event
 
@@ -56,6 +56,19 @@ class PostgresStore:
     async def count_passes(self, line: UUID, low: Decimal, high: Decimal) -> int:
         rows = await self._rows(_COUNT_PASSES, [line, low, high])
         return int(rows[0][0])
+
+    async def read_few(
+        self, kind: type[Row], column: str, values: Collection[Any], most: int
+    ) -> Sequence[Version]:
+        plan = _PLANS[kind]
+        rows = await self._rows(plan.few[column], [list(values), most])
+        return [plan.version(row) for row in rows]
+
+    async def statements_within(
+        self, key: UUID, from_us: int, to_us: int
+    ) -> Sequence[StatementRow]:
+        rows = await self._rows(_WITHIN, [key, from_us, to_us, key, from_us, from_us])
+        return [StatementRow(*row) for row in rows]
 
     async def write(self, changes: dict[type[Row], Changes]) -> None:
         many: list[tuple[_Plan, list[tuple[Any, ...]]]] = []
@@ -104,6 +117,7 @@ class _Plan:
     width: int
     jsons: frozenset[int]
     reads: dict[str, str]
+    few: dict[str, str]
     remove: str
     end: str
     add: str
@@ -143,6 +157,10 @@ def _plan(kind: type[Row]) -> _Plan:
         ),
     }
     found = "select {shown} from {table} where {column} = any(%s){current}"
+    few = (
+        "select f.* from unnest(%s::{type}[]) as asked (value) cross join lateral"
+        " (select {shown} from {table} where {column} = asked.value{current} limit %s) f"
+    )
     remove = "delete from {table} t using {given_keys} as k ({keys}) where {same}{current}"
     end = (
         "update {table} t set known_to = k.ends from {given_ends} as k ({keys}, ends)"
@@ -158,6 +176,12 @@ def _plan(kind: type[Row]) -> _Plan:
         frozenset(i for i, name in enumerate(names) if types[name] == "jsonb"),
         {
             column: _said(found, {**parts, "column": sql.Identifier(column)})
+            for column in table.found_by
+        },
+        {
+            column: _said(
+                few, {**parts, "column": sql.Identifier(column), "type": sql.SQL(types[column])}
+            )
             for column in table.found_by
         },
         _said(remove, parts),
@@ -234,6 +258,13 @@ def _query(text: LiteralString) -> str:
     return _said(text, {"columns": _OP_COLUMNS})
 
 
+# What begins in the stretch, and what began before and reaches into it.
+_WITHIN: Final = _said(
+    "select {columns} from statement where key = %s and from_us >= %s and from_us < %s"
+    " union all select {columns} from statement"
+    " where key = %s and to_us > from_us and to_us >= %s and from_us < %s",
+    {"columns": _listed(_names(StatementRow))},
+)
 _STATE_BEFORE: Final = _query(
     "select {columns} from holder_op where md5(holder) = md5(%s) and holder = %s"
     " and state is not null and (at_us, rank, event, ordinal) < (%s, %s, %s, %s)"

@@ -7,23 +7,19 @@ Rule 4: an item's id is the member id of its first mention; all members lead to 
 """
 
 import operator
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
 from cloud.projection.holders import Certainty
+from cloud.projection.item_rows import item_row, name_rows
 from cloud.projection.keys import key_of
-from cloud.projection.lives import Life, Lives, Place
+from cloud.projection.lives import Life, Lives, Place, Prior
 from cloud.projection.rows import ItemNameRow, ItemRow, MentionRow, TraceAlarmRow
 from cloud.projection.statements import Facts, Says, Statement, Term
-from protocols.events import Purpose, from_us
-
-LOT_SCHEMES: Final = frozenset({"lot", "batch", "charge", "coil", "reel"})
-CONTAINER_SCHEMES: Final = frozenset(
-    {"sscc", "grai", "box", "pallet", "carrier", "rack", "crate", "tray", "truck"}
-)
+from protocols.events import from_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +30,20 @@ class Identity:
     names: tuple[ItemNameRow, ...]
     mentions: tuple[MentionRow, ...]
     alarms: tuple[TraceAlarmRow, ...]
+    beyond: frozenset[UUID] = frozenset()
 
 
-def resolve(statements: Iterable[Statement]) -> Identity:
+def resolve(
+    statements: Iterable[Statement], priors: Mapping[UUID, Prior] = MappingProxyType({})
+) -> Identity:
     """The identity of everything that the statements speak of.
 
-    Statements that share a key must come together; apart from that, parts may be resolved apart.
+    Statements that share a key must come together, or all those after a time at which nobody bore
+    the name; `priors` say who did before. `beyond`: keys of which that was not enough.
     """
     walk = _Walk()
+    for key, prior in priors.items():
+        walk.begin_after(key, prior)
     for place, statement in _in_order(list(statements)):
         walk.take(place, statement)
     return walk.result()
@@ -49,7 +51,10 @@ def resolve(statements: Iterable[Statement]) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class _Suspicion:
-    """An alarm. With `items` it stands only if they do not turn out to be one."""
+    """An alarm. With `items` it stands only if they do not turn out to be one.
+
+    `ended`: items of which one must have ended then, if the name was given in due form.
+    """
 
     name: str
     key: UUID
@@ -58,6 +63,7 @@ class _Suspicion:
     event: UUID
     path: str
     items: tuple[int, ...]
+    ended: tuple[tuple[int, int], ...] = ()
 
 
 class _Walk:
@@ -66,6 +72,10 @@ class _Walk:
         self._slots: dict[UUID, list[int]] = {}
         self._mentions: list[tuple[Statement, Term | None, list[int]]] = []
         self._suspicions: list[_Suspicion] = []
+        self._beyond: set[UUID] = set()
+
+    def begin_after(self, key: UUID, prior: Prior) -> None:
+        self._lives.add_prior(key, prior)
 
     def take(self, place: Place, statement: Statement) -> None:
         match statement.says:
@@ -78,10 +88,11 @@ class _Walk:
 
     def result(self) -> Identity:
         return Identity(
-            tuple(self._item_row(root) for root in self._lives.roots()),
-            tuple(self._name_rows()),
+            tuple(item_row(self._lives, root) for root in self._lives.roots()),
+            tuple(name_rows(self._lives)),
             tuple(self._mention_rows()),
             tuple(self._alarm_rows()),
+            frozenset(self._beyond),
         )
 
     # ---- statements
@@ -216,6 +227,8 @@ class _Walk:
             by_start = operator.attrgetter("from_us")
             before = [life for life in lives if life.from_us <= term.at_us]
             life = max(before, key=by_start) if before else min(lives, key=by_start)
+            if self._lives[life.item].foreign:
+                self._beyond.add(term.key)
             return [self._lives.root(life.item)]
         item = self._lives.open(place, statement.member_of(term), statement.at_us)
         self._begin(item, term, statement.at_us)
@@ -241,10 +254,19 @@ class _Walk:
 
     def _met_again(self, statement: Statement, term: Term, item: int) -> None:
         """Any life before this one has ended, or the name would not begin again."""
-        ended = [life for life in self._lives.by_key[term.key] if life.to_us is not None]
-        moved_on = statement.says is Says.NAME and not any(life.by_end for life in ended)
-        if ended and not moved_on:  # a label taken off and put on another thing is ordinary
-            self._suspect("name_reused", statement, term.key, _REUSED, (item, ended[-1].item))
+        ended = self._lives.ended_last(term.key)
+        if ended:
+            suspicion = _Suspicion(
+                "name_reused",
+                term.key,
+                statement.at_us,
+                _REUSED,
+                statement.event,
+                statement.path,
+                (item, *(one for one, _ in ended)),
+                ended if statement.says is Says.NAME else (),
+            )
+            self._suspicions.append(suspicion)
 
     def _suspect(
         self,
@@ -261,35 +283,6 @@ class _Walk:
 
     # ---- rows
 
-    def _item_row(self, root: int) -> ItemRow:
-        item = self._lives[root]
-        facts = _merged(item.facts)
-        return ItemRow(
-            item=self._lives.id_of(root),
-            kind=_kind_of({life.name[0].lower() for life in self._lives.of(root)}),
-            material=facts.material,
-            revision=facts.revision,
-            order_no=facts.order_no,
-            qty=facts.qty,
-            uom=facts.uom,
-            purpose=facts.purpose or Purpose.PRODUCTION.value,
-            expiry=None if facts.expiry_us is None else from_us(facts.expiry_us),
-            born_at=None if item.born_us is None else from_us(item.born_us),
-            ended_at=None if item.ended_us is None else from_us(item.ended_us),
-            met_at=from_us(item.first[2]),
-            stub=item.stub,
-        )
-
-    def _name_rows(self) -> Iterator[ItemNameRow]:
-        for key, lives in self._lives.by_key.items():
-            by_item: dict[UUID, list[Life]] = defaultdict(list)
-            for life in lives:
-                by_item[self._lives.id_of(life.item)].append(life)
-            for item, own in by_item.items():
-                for start_us, end_us in _joined(own):
-                    valid_to = None if end_us is None else from_us(end_us)
-                    yield ItemNameRow(item, key, *own[0].name, from_us(start_us), valid_to)
-
     def _mention_rows(self) -> Iterator[MentionRow]:
         for statement, term, found in self._mentions:
             slot = statement.slot if term is None else None if term.name else term.key
@@ -305,7 +298,7 @@ class _Walk:
 
     def _alarm_rows(self) -> Iterator[TraceAlarmRow]:
         for one in dict.fromkeys(self._suspicions):
-            if one.items and len({self._lives.id_of(item) for item in one.items}) == 1:
+            if self._is_settled(one):
                 continue
             yield TraceAlarmRow(
                 alarm=key_of(one.name, str(one.event), one.path, str(one.key)),
@@ -315,6 +308,18 @@ class _Walk:
                 text=one.text,
                 events=[str(one.event)],
             )
+
+    def _is_settled(self, one: _Suspicion) -> bool:
+        if one.name == "name_reused":
+            item, *last = (self._lives.id_of(item) for item in one.items)
+            return item in last or not self._ended_then(one)
+        return bool(one.items) and len({self._lives.id_of(item) for item in one.items}) == 1
+
+    def _ended_then(self, one: _Suspicion) -> bool:
+        """A label taken off and put on another thing is ordinary."""
+        return not one.ended or any(
+            self._lives[item].ended_us == ended_us for item, ended_us in one.ended
+        )
 
 
 _REUSED: Final = "the name was met again after its item had ended; a new item was opened"
@@ -328,8 +333,7 @@ def _in_order(statements: list[Statement]) -> list[tuple[Place, Statement]]:
     pass_us = {one.slot: one.at_us for one in statements if one.slot is not None}
 
     def timed(one: Statement) -> Statement:
-        of_slot = one.says is Says.NAME and one.subject is not None and one.subject.name is None
-        if one.timed or not of_slot or one.subject is None:
+        if not one.is_floating or one.subject is None:
             return one
         return replace(one, at_us=pass_us.get(one.subject.key, one.at_us))
 
@@ -337,39 +341,3 @@ def _in_order(statements: list[Statement]) -> list[tuple[Place, Statement]]:
         return (one.at_us, one.rank, one.anchor, one.ordinal), one
 
     return sorted((placed(timed(one)) for one in statements), key=lambda pair: pair[0])
-
-
-def _merged(facts: Iterable[tuple[Place, Facts]]) -> Facts:
-    """The last word on each; what came along with a move only where nobody else said it."""
-    merged = Facts()
-    for _, one in sorted(facts, key=lambda pair: (not pair[1].weak, pair[0])):
-        merged = Facts(
-            material=one.material or merged.material,
-            revision=one.revision or merged.revision,
-            qty=merged.qty if one.qty is None else one.qty,
-            uom=one.uom or merged.uom,
-            order_no=one.order_no or merged.order_no,
-            purpose=one.purpose or merged.purpose,
-            expiry_us=merged.expiry_us if one.expiry_us is None else one.expiry_us,
-        )
-    return merged
-
-
-def _kind_of(schemes: set[str]) -> str:
-    if schemes & CONTAINER_SCHEMES:
-        return "container"
-    return "lot" if schemes & LOT_SCHEMES else "unit"
-
-
-def _joined(lives: Iterable[Life]) -> list[tuple[int, int | None]]:
-    """Stretches that overlap are one."""
-    joined: list[tuple[int, int | None]] = []
-    for life in sorted(lives, key=operator.attrgetter("from_us")):
-        start_us, end_us = joined[-1] if joined else (0, 0)
-        apart = end_us is not None and end_us <= life.from_us != start_us
-        if not joined or apart:
-            joined.append((life.from_us, life.to_us))
-        else:
-            ends = None if end_us is None or life.to_us is None else max(end_us, life.to_us)
-            joined[-1] = (start_us, ends)
-    return joined

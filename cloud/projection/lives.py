@@ -29,6 +29,7 @@ class Item:
     ended_us: int | None = None
     born_us: int | None = None
     stub: bool = True
+    foreign: bool = False
     facts: list[tuple[Place, Facts]] = field(default_factory=list)
 
     @property
@@ -40,6 +41,7 @@ class Item:
         self.keys |= other.keys
         self.facts += other.facts
         self.stub = self.stub and other.stub
+        self.foreign = self.foreign and other.foreign
         births = [one for one in (self.born_us, other.born_us) if one is not None]
         self.born_us = min(births, default=None)
         self.live = self.live or other.live
@@ -62,6 +64,16 @@ class Life:
         return self.from_us <= at_us and (self.to_us is None or at_us < self.to_us)
 
 
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The last life of a name before what is resolved here: on which items, and how it ended."""
+
+    name: tuple[str, str, str]
+    items: tuple[UUID, ...]
+    to_us: int
+    by_end: bool
+
+
 class Lives:
     """Items by number (any number of a merged item will do) and the lives of every name."""
 
@@ -80,6 +92,22 @@ class Lives:
         self.by_key[key].append(life)
         self[item].keys.add(key)
         return life
+
+    def add_prior(self, key: UUID, prior: Prior) -> None:
+        for item in prior.items:
+            self._items.append(Item(((prior.to_us, -1, item, 0), item, prior.to_us), foreign=True))
+            self._parent.append(len(self._parent))
+            root = len(self._items) - 1
+            self._items[root].live = False
+            self._items[root].ended_us = prior.to_us if prior.by_end else None
+            life = self.add(root, key, prior.name, prior.to_us)
+            life.to_us, life.by_end = prior.to_us, prior.by_end
+
+    def ended_last(self, key: UUID) -> tuple[tuple[int, int], ...]:
+        """Item and end of those lives of a name that ended last."""
+        ended = [(life.item, life.to_us) for life in self.by_key[key] if life.to_us is not None]
+        last_us = max((to_us for _, to_us in ended), default=None)
+        return tuple((item, to_us) for item, to_us in ended if to_us == last_us)
 
     def covering(self, key: UUID, at_us: int) -> list[Life]:
         return [life for life in self.by_key[key] if life.covers(at_us)]
@@ -125,7 +153,8 @@ class Lives:
         return item
 
     def roots(self) -> list[int]:
-        return sorted({self.root(one) for one in range(len(self._items))})
+        roots = {self.root(one) for one in range(len(self._items))}
+        return sorted(one for one in roots if not self._items[one].foreign)
 
     def id_of(self, item: int) -> UUID:
         return self[item].first[1]

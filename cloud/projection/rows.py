@@ -286,12 +286,14 @@ class ReplacedRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class StatementRow(Row):
-    """A statement of identity under each key that it speaks of."""
+    """A statement of identity under each key that it speaks of, and the times it may matter at."""
 
     TABLE: ClassVar = Table("statement", ("key", "event", "ordinal"), ("key", "event"))
     key: UUID
     event: UUID
     ordinal: int
+    from_us: int
+    to_us: int
     body: Json
 
 

@@ -37,6 +37,8 @@ from protocols.events import (
     to_us,
 )
 
+EARLIEST_US: Final = -(2**62)
+LATEST_US: Final = 2**62
 RANK_NAME: Final = 0
 RANK_MAKE: Final = 1
 RANK_NAME_OF_PASS: Final = 4  # after the pass whose item it names, before what ends an item
@@ -102,6 +104,21 @@ class Statement:
         terms = [self.subject, self.same_as, *self.names, *self.ends]
         keys = {term.key for term in terms if term is not None}
         return frozenset(keys if self.slot is None else keys | {self.slot})
+
+    @property
+    def is_floating(self) -> bool:
+        """It stands at the time of a pass, which only that pass knows."""
+        of_slot = self.subject is not None and self.subject.name is None
+        return self.says is Says.NAME and of_slot and not self.timed
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The times that its place in the walk and its look-ups may be at."""
+        if self.is_floating:
+            return EARLIEST_US, LATEST_US
+        terms = [self.subject, self.same_as, *self.ends]
+        times = [self.at_us, *(term.at_us for term in terms if term is not None)]
+        return min(times), max(times)
 
     def member_of(self, term: Term) -> UUID:
         return term.key if term.name is None else member_id(self.event, term.path)

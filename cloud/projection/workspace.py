@@ -5,16 +5,18 @@ Rule 2: a row that ends as it began is not written. A version lasts from one rec
 another.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from cloud.projection.holders import Order
-from cloud.projection.rows import HolderOpRow, Row
+from cloud.projection.rows import HolderOpRow, Row, StatementRow
 from protocols.events import Event
+
+FEW: Final = 200  # rows of one value that are simply all read
 
 R = TypeVar("R", bound=Row)
 Key: TypeAlias = tuple[Any, ...]
@@ -80,6 +82,16 @@ class Store(Protocol):
         """Uses at or after `order`, in order."""
 
     async def count_passes(self, line: UUID, low: Decimal, high: Decimal) -> int: ...
+
+    async def read_few(
+        self, kind: type[Row], column: str, values: Collection[Any], most: int
+    ) -> Sequence[Version]:
+        """As `read`, at most `most` rows of each value, no matter which."""
+
+    async def statements_within(
+        self, key: UUID, from_us: int, to_us: int
+    ) -> Sequence[StatementRow]:
+        """Statements under a key whose times touch the half-open stretch."""
 
     async def write(self, changes: dict[type[Row], Changes]) -> None: ...
 
@@ -189,8 +201,10 @@ class _Sheet:
 class Workspace:
     """All tables. One event is worked in at a time, under its `recorded_seq`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, few: int = FEW) -> None:
         self._store = store
+        self._few = few
+        self._busy: set[Any] = set()
         self._seq = 0
         self._sheets: dict[type[Row], _Sheet] = {}
         self._events: dict[UUID, Event] = {}
@@ -212,6 +226,34 @@ class Workspace:
         keys = {key for value in wanted for key in sheet.keys(column, value)}
         slots = (sheet.slots[key] for key in keys)
         return [cast("R", slot.now.row) for slot in slots if slot.now is not None]
+
+    async def read_few(
+        self, kind: type[R], column: str, values: Iterable[Any]
+    ) -> tuple[list[R], set[Any]]:
+        """Rows as by `read`, but of values that have more than a few only their names."""
+        sheet = self._sheet(kind)
+        wanted = set(values)
+        missing = wanted - sheet.loaded[column] - self._busy
+        if missing:
+            found = await self._store.read_few(kind, column, missing, self._few + 1)
+            counted = Counter(getattr(version.row, column) for version in found)
+            many = {value for value, rows in counted.items() if rows > self._few}
+            self._busy |= many
+            for version in found:
+                if getattr(version.row, column) not in many:
+                    sheet.take_in(version)
+            sheet.loaded[column] |= missing - many
+        busy = wanted & self._busy
+        return await self.read(kind, column, wanted - busy), busy
+
+    async def statements_within(
+        self, key: UUID, from_us: int, to_us: int
+    ) -> Sequence[StatementRow]:
+        await self.flush()
+        rows = await self._store.statements_within(key, from_us, to_us)
+        for row in rows:
+            self._sheet(StatementRow).take_in(Version(row, 0))
+        return rows
 
     def know_empty(self, kind: type[Row], column: str, value: Any) -> None:
         """There can be no stored row with this value: do not ask."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cloud.projection.holders import Order
-from cloud.projection.rows import VIEW, HolderOpRow, PassRow, Row
+from cloud.projection.rows import VIEW, HolderOpRow, PassRow, Row, StatementRow
 from cloud.projection.workspace import Changes, Key, Past, Tail, Version, key_of_row
 from protocols.events import Event
 
@@ -35,11 +35,7 @@ class MemoryStore:
     async def read(
         self, kind: type[Row], column: str, values: Collection[Any]
     ) -> Sequence[Version]:
-        found = [
-            version
-            for version in self.rows.get(kind, {}).values()
-            if getattr(version.row, column) in values
-        ]
+        found = self._where(kind, column, values)
         self._count(len(found))
         return found
 
@@ -69,6 +65,28 @@ class MemoryStore:
             for row in rows
         )
 
+    async def read_few(
+        self, kind: type[Row], column: str, values: Collection[Any], most: int
+    ) -> Sequence[Version]:
+        found = [one for value in values for one in self._where(kind, column, [value])[:most]]
+        self._count(len(found))
+        return found
+
+    async def statements_within(
+        self, key: UUID, from_us: int, to_us: int
+    ) -> Sequence[StatementRow]:
+        rows = [version.row for version in self.rows.get(StatementRow, {}).values()]
+        found = [
+            row
+            for row in rows
+            if isinstance(row, StatementRow)
+            and row.key == key
+            and row.from_us < to_us
+            and row.to_us >= from_us
+        ]
+        self._count(len(found))
+        return found
+
     async def write(self, changes: dict[type[Row], Changes]) -> None:
         for kind, one in changes.items():
             table = self.rows.setdefault(kind, {})
@@ -95,6 +113,10 @@ class MemoryStore:
             for version in self.rows.get(kind, {}).values()
         ]
         return [one.row for one in (*versions, *self.past) if one.known_from <= seq < one.known_to]
+
+    def _where(self, kind: type[Row], column: str, values: Collection[Any]) -> list[Version]:
+        versions = self.rows.get(kind, {}).values()
+        return [one for one in versions if getattr(one.row, column) in values]
 
     def _timeline(self, holder: str) -> list[HolderOpRow]:
         rows = (version.row for version in self.rows.get(HolderOpRow, {}).values())

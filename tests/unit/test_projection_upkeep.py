@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from cloud.projection.holders import Discipline
 from cloud.projection.masters import Masters
-from cloud.projection.rows import VIEW, HolderOpRow, Row
+from cloud.projection.rows import VIEW, HolderOpRow, Row, TraceAlarmRow
 from cloud.projection.upkeep.advance import advance
 from cloud.projection.upkeep.prefetch import prefetch
 from cloud.projection.whole import project
-from cloud.projection.workspace import Workspace
+from cloud.projection.workspace import FEW, Workspace
 from protocols.events import Event
 from tests.support.trace import Keyed, event, holder, keyed, lot, name, slot, view, work
 from tests.support.trace_store import MemoryStore, at_once
@@ -24,12 +24,12 @@ SEEDS = st.integers(0, 2**32)
 
 
 async def keep_up(
-    store: MemoryStore, events: Sequence[Event], batch: int, first_seq: int = 1
+    store: MemoryStore, events: Sequence[Event], batch: int, first_seq: int = 1, few: int = FEW
 ) -> None:
     """Work events off in batches, each with a workspace of its own; seqs begin at `first_seq`."""
     store.known_events.update((one.id, one) for one in events)
     for start in range(0, len(events), batch):
-        ws = Workspace(store)
+        ws = Workspace(store, few)
         part = events[start : start + batch]
         await prefetch(ws, part, MASTERS)
         for seq, one in enumerate(part, first_seq + start):
@@ -37,18 +37,22 @@ async def keep_up(
         await ws.flush()
 
 
-def kept_up(events: Sequence[Event], batch: int) -> MemoryStore:
+def kept_up(events: Sequence[Event], batch: int, few: int = FEW) -> MemoryStore:
     store = MemoryStore()
-    at_once(keep_up(store, events, batch))
+    at_once(keep_up(store, events, batch, few=few))
     return store
 
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from([1, 2, 5, 100]))
-def test_every_order_and_batching_gives_the_view_of_the_whole(seed: int, batch: int) -> None:
+@given(SEEDS, st.sampled_from([1, 2, 5, 100]), st.sampled_from([0, 2, FEW]))
+def test_every_order_and_batching_gives_the_view_of_the_whole(
+    seed: int, batch: int, few: int
+) -> None:
+    """`few`: from how many statements on a name counts as busy."""
+
     def differs(events: Sequence[Event]) -> bool:
-        return keyed(kept_up(events, batch).view()) != keyed(project(events, MASTERS))
+        return keyed(kept_up(events, batch, few).view()) != keyed(project(events, MASTERS))
 
     check(shuffled(seed), differs)
 
@@ -140,6 +144,27 @@ def test_a_lot_scanned_in_every_cycle_costs_no_more() -> None:
         at_once(keep_up(store, [made, scan], 2, first_seq=2 * n))
         cost.append(store.rows_read)
     assert max(cost[-20:]) <= max(cost[2:20])
+
+
+@pytest.mark.slow
+def test_a_transfer_label_used_again_and_again_costs_little_more() -> None:
+    """Each unit bears it until the laser marks it: one more row a use, not all units so far."""
+    store = MemoryStore()
+    cost: list[int] = []
+    label = name("T7", scheme="label")
+    for n in range(1, 90):
+        minutes = 10 * n
+        cycle = [
+            event(f"on{n}", "name", minutes, names=[label]),
+            work(f"p{n}", 2 * n, minutes + 1, label),
+            event(f"laser{n}", "name", minutes + 2, ends=[label], names=[name(f"U{n}")]),
+            work(f"q{n}", 2 * n + 1, minutes + 3, name(f"U{n}")),
+        ]
+        store.rows_read = 0
+        at_once(keep_up(store, cycle, 4, first_seq=4 * n, few=20))
+        cost.append(store.rows_read - n)  # its lives are told by as many rows
+    assert max(cost[-20:]) <= max(cost[20:40])
+    assert not [row for row in store.view() if isinstance(row, TraceAlarmRow)]
 
 
 ONE = {"value": "1"}

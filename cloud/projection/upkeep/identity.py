@@ -4,9 +4,8 @@ A mention inside the life of a name that only one item bears changes nothing els
 (so that a name met a million times costs no more than one met once). All else is resolved again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 from uuid import UUID
 
 from cloud.projection.holders import Certainty, Taken
@@ -18,11 +17,17 @@ from cloud.projection.rows import (
     StatementRow,
     TraceAlarmRow,
 )
-from cloud.projection.statements import STATEMENT, Facts, Says, Statement, statements_of
+from cloud.projection.statements import (
+    LATEST_US,
+    STATEMENT,
+    Facts,
+    Says,
+    Statement,
+    statements_of,
+)
+from cloud.projection.upkeep.gather import Ending, Gathering, Part, Point, ending
 from cloud.projection.workspace import Workspace
-from protocols.events import Event, from_us
-
-Which: TypeAlias = tuple[UUID, int]  # a statement: event, ordinal
+from protocols.events import Event, from_us, to_us
 
 
 @dataclass(slots=True)
@@ -54,7 +59,7 @@ async def restate(
     added = [new[which] for which in changed if which in new]
     ws.replace(_rows_of(removed), _rows_of(added))
     if removed:
-        return await _resolve_again(ws, [*removed, *added])
+        return await _resolve_again(ws, [*removed, *added], removed)
     return await _add(ws, added)
 
 
@@ -70,7 +75,7 @@ async def _add(ws: Workspace, added: Iterable[Statement]) -> Remeant:
             remeant.mentions.add((mention.event, mention.path))
             remeant.items.add(mention.item)
     if tied:
-        again = await _resolve_again(ws, tied)
+        again = await _resolve_again(ws, tied, ())
         remeant.mentions |= again.mentions
         remeant.items |= again.items
     return remeant
@@ -122,13 +127,19 @@ async def _is_known(ws: Workspace, item: UUID, facts: Facts) -> bool:
     )
 
 
-async def _resolve_again(ws: Workspace, seeds: Iterable[Statement]) -> Remeant:
+async def _resolve_again(
+    ws: Workspace, seeds: Sequence[Statement], removed: Sequence[Statement]
+) -> Remeant:
     """Resolve everything that the statements are tied to, there or removed."""
-    seeds = list(seeds)
-    tied, keys = await _tied(ws, {key for one in seeds for key in one.keys})
-    which = {(one.event, one.ordinal) for one in (*seeds, *tied.values())}
-    old = await _standing(ws, which, keys)
-    identity = resolve(tied.values())
+    points: set[Point] = set()
+    while True:
+        part = await Gathering(ws, seeds, points).gather()
+        old = await _standing(ws, part, seeds)
+        identity = resolve(part.tied.values(), part.priors)
+        lacking = await _lacking(ws, part, (old, identity), removed) - points
+        if not lacking:
+            break
+        points |= lacking
     ws.replace(old.items, identity.items)
     ws.replace(old.names, identity.names)
     ws.replace(old.mentions, identity.mentions)
@@ -136,35 +147,57 @@ async def _resolve_again(ws: Workspace, seeds: Iterable[Statement]) -> Remeant:
     return _difference(old.mentions, identity.mentions)
 
 
-async def _tied(ws: Workspace, keys: set[UUID]) -> tuple[dict[Which, Statement], set[UUID]]:
-    """All statements that share a key with one that is tied, and all their keys."""
-    tied: dict[Which, Statement] = {}
-    asked: set[UUID] = set()
-    while keys - asked:
-        fresh = keys - asked
-        asked |= fresh
-        for row in await ws.read(StatementRow, "key", fresh):
-            if (row.event, row.ordinal) not in tied:
-                statement = STATEMENT.validate_python(row.body)
-                tied[row.event, row.ordinal] = statement
-                keys = keys | statement.keys
-    return tied, asked
+async def _lacking(
+    ws: Workspace, part: Part, views: tuple[Identity, Identity], removed: Sequence[Statement]
+) -> set[Point]:
+    """Where a part with busy names turns out to be too narrow.
+
+    What was before a stretch is asked for; what is after it changes; an item reaches out of it.
+    """
+    if not part.stretches:
+        return set()
+    old, new = views
+    beyond = new.beyond
+    if removed:  # what they meant so far must be in the part, too
+        beyond |= resolve([*part.tied.values(), *removed], part.priors).beyond
+    points = {(key, part.priors[key].to_us) for key in beyond}
+    points |= {
+        (key, stretch.to_us)
+        for key, stretch in part.stretches.items()
+        if stretch.to_us != LATEST_US and _ending(key, part, old) != _ending(key, part, new)
+    }
+    lives = await ws.read(ItemNameRow, "item", [row.item for row in old.items])
+    points |= {
+        (life.name_key, to_us(life.valid_from))
+        for life in lives
+        if not part.holds(life.name_key, life.valid_from) or life.name_key not in part.keys
+    }
+    return points
 
 
-async def _standing(ws: Workspace, which: set[Which], keys: set[UUID]) -> Identity:
+def _ending(key: UUID, part: Part, identity: Identity) -> Ending:
+    lives = [one for one in identity.names if one.name_key == key]
+    return ending(lives, {row.item: row for row in identity.items}, part.priors.get(key))
+
+
+async def _standing(ws: Workspace, part: Part, seeds: Iterable[Statement]) -> Identity:
     """The rows that these statements have come to so far."""
+    which = {(one.event, one.ordinal) for one in seeds} | part.tied.keys()
+    events = {event for event, _ in which}
     mentions = [
         row
-        for row in await ws.read(MentionRow, "event", {event for event, _ in which})
+        for row in await ws.read(MentionRow, "event", events)
         if (row.event, row.ordinal) in which
     ]
-    names = await ws.read(ItemNameRow, "name_key", keys)
+    lives = await ws.read(ItemNameRow, "name_key", part.keys)
+    names = [life for life in lives if part.holds(life.name_key, life.valid_from)]
     items = {row.item for row in mentions} | {row.item for row in names}
+    alarms = await ws.read(TraceAlarmRow, "owner", part.keys)
     return Identity(
         tuple(await ws.read(ItemRow, "item", items)),
         tuple(names),
         tuple(mentions),
-        tuple(await ws.read(TraceAlarmRow, "owner", keys)),
+        tuple(one for one in alarms if part.holds(one.owner, one.at)),
     )
 
 
@@ -176,7 +209,9 @@ def _difference(old: Iterable[MentionRow], new: Iterable[MentionRow]) -> Remeant
 
 def _rows_of(statements: Iterable[Statement]) -> list[StatementRow]:
     return [
-        StatementRow(key, one.event, one.ordinal, STATEMENT.dump_python(one, mode="json"))
+        StatementRow(
+            key, one.event, one.ordinal, *one.span, STATEMENT.dump_python(one, mode="json")
+        )
         for one in statements
         for key in one.keys
     ]
