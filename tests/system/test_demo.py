@@ -75,6 +75,20 @@ def wait_until(happens: Callable[[], bool], demo: subprocess.Popen[str]) -> None
         time.sleep(0.1)
 
 
+def asked_by_a_shell(env: Path) -> int:
+    """The answer's code to somebody who was told by the file how to ask."""
+    script = f'. {env}; exec {sys.executable} -c "$0"'
+    code = """
+import os, urllib.request
+headers = {"Authorization": "Bearer " + os.environ["THREADLINE_TOKEN"]}
+asked = urllib.request.Request(os.environ["THREADLINE_API"] + "/overview", headers=headers)
+print(urllib.request.urlopen(asked, timeout=10).status)
+"""
+    words = ["sh", "-c", script, code]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
+    return int(done.stdout)
+
+
 def test_a_demo_with_an_end_proves_itself(directory: Path) -> None:
     demo = start(directory, str(LIFE_S))
     printed, _ = demo.communicate(timeout=PATIENCE_S)
@@ -105,7 +119,8 @@ def test_a_demo_starts_again_after_a_kill_and_leaves_when_told(directory: Path) 
     again = start(directory)
     wait_until(lambda: not old & set(recorded(directory).values()), again)
     assert not any(map(alive, orphans)), "the new run clears the old one before it starts"
-    wait_until(lambda: recorded(directory).keys() == PARTS, again)
+    wait_until((directory / "env").exists, again)
+    assert asked_by_a_shell(directory / "env") == 200
     again.send_signal(signal.SIGINT)
     printed, _ = again.communicate(timeout=60)
     assert again.returncode == 0, printed

@@ -142,7 +142,7 @@ def test_an_agent_that_started_again_has_no_rate_yet() -> None:
 
 def test_who_is_silent_leaves_a_dash_and_a_reason() -> None:
     silent = Told(5.0, why=("plant1.line1: connection refused",))
-    line = plain(Scene("http://x", figures(0.0, told(1.0, 1), silent)))
+    line = plain(Scene("http://x", "env", figures(0.0, told(1.0, 1), silent)))
     assert line == (
         "[00:05]  read -/s  stored -/s  overruns -  spool - rows  lag -  passes -  gaps -"
         "  finished -  (plant1.line1: connection refused)"
@@ -167,7 +167,8 @@ def test_a_unit_is_finished_that_passed_the_last_test(
 def drawn(width: int, height: int, story: int, why: tuple[str, ...] = ()) -> list[str]:
     shown = figures(0.0, told(1.0, 0), told(62.0, 90_000, why=why))
     lines = [Text(f"story {number} " + "x" * 200) for number in range(story)]
-    scene = Scene("http://127.0.0.1:40123", shown, lines, [Text("short"), Text("way"), Text("in")])
+    short = [Text("short"), Text("way"), Text("in")]
+    scene = Scene("http://127.0.0.1:40123", ".threadline/demo/env", shown, lines, short)
     out = StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=False)
     console.print(live(scene, width, height))
@@ -181,7 +182,14 @@ def test_it_fits_the_terminal(width: int, height: int, why: tuple[str, ...]) -> 
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    for word in (*DEVICES, "PRESS20 a", "EOL30", "http://127.0.0.1:40123/docs", "01:02"):
+    for word in (
+        *DEVICES,
+        "PRESS20 a",
+        "EOL30",
+        "http://127.0.0.1:40123/docs",
+        "01:02",
+        "demo/env",
+    ):
         assert word in text
     assert "units finished" in text
 

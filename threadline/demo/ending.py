@@ -5,7 +5,7 @@ from typing import Final
 
 from threadline.children import StackError
 from threadline.demo.figures import Finished
-from threadline.demo.line import AGENT, Line, run
+from threadline.demo.line import AGENT, Line, asking_env, run
 from threadline.demo.signals import Leaving
 
 DRAIN_S: Final = 30.0
@@ -32,7 +32,7 @@ def end_and_prove(
         DRAIN_S + COMMAND_S,
     )
     say(drained.stdout.strip() or drained.stderr.strip())
-    asked = {**line.env, "THREADLINE_API": line.api_url, "THREADLINE_TOKEN": line.token}
+    asked = {**line.env, **asking_env(line.api_url, line.token)}
     if finished is not None:
         leaving.look()
         story = run(["trace", finished.name, "--scheme", finished.scheme], asked, COMMAND_S)

@@ -6,6 +6,7 @@ Rule 2: nothing of an earlier run is used: whoever looks at the result knows whe
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ class Line:
     processes: Mapping[str, Child]
     env: Mapping[str, str]
     agent_file: Path
+    env_file: Path
     socket: Path
     api_url: str
     token: str
@@ -107,7 +109,18 @@ class _Starting:
         page = f"{api_url}/openapi.json"
         self._wait(served, f"answering {page}", lambda: _answers(page))
         self._say(f"the trace API answers; its page is {api_url}/docs")
-        return Line(self._children, self._processes, self._env, agent_file, socket, api_url, token)
+        env_file = self._directory / "env"
+        write_env_file(env_file, {**asking_env(api_url, token), **self._env})
+        return Line(
+            self._children,
+            self._processes,
+            self._env,
+            agent_file,
+            env_file,
+            socket,
+            api_url,
+            token,
+        )
 
     def _plant(self) -> tuple[Child, Path]:
         ports = self._directory / "ports.json"
@@ -171,6 +184,18 @@ def make_database(dsn: str) -> str:
     if token is None:
         raise StackError("a new database has a token named demo already")
     return token
+
+
+def asking_env(api_url: str, token: str) -> dict[str, str]:
+    """What `threadline trace` is told by."""
+    return {"THREADLINE_API": api_url, "THREADLINE_TOKEN": token}
+
+
+def write_env_file(file: Path, env: Mapping[str, str]) -> None:
+    """For a shell that wants to ask the line: `. env`. Only its owner may read it."""
+    file.touch(mode=0o600)
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
+    file.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def run(

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -82,6 +83,14 @@ class _Showing:
             self._finished, self._story = unit, story
 
     def _scene(self, shown: Figures) -> Scene:
+        line = self._line
+        scene = Scene(line.api_url, near(line.env_file), shown)
         if self._story is None:
-            return Scene(self._line.api_url, shown)
-        return Scene(self._line.api_url, shown, story_lines(self._story), short_story(self._story))
+            return scene
+        return replace(scene, story=story_lines(self._story), short=short_story(self._story))
+
+
+def near(path: Path) -> str:
+    """As a person here would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

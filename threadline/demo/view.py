@@ -17,9 +17,13 @@ VERDICTS: Final = {"pass": "green", "fail": "red"}
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The figures, and the story of a unit, whole and short, as far as one is known."""
+    """The figures, and the story of a unit, whole and short, as far as one is known.
+
+    `env`: the file that tells a shell how to ask.
+    """
 
     api: str
+    env: str
     figures: Figures
     story: Sequence[Text] = ()
     short: Sequence[Text] = ()
@@ -31,7 +35,7 @@ def live(scene: Scene, width: int, height: int) -> RenderableType:
     airy = height >= AIRY_FROM_LINES
     top = [_title(scene), *_totals(shown)]
     top += [_line(Text("; ".join(shown.why), "red"))] if shown.why else []
-    top += [_cost(shown)] if airy else []
+    top += [_cost(shown), _asking(scene)] if airy else []
     tables = (_devices(shown.devices), _stations(shown.stations, width))
     used = len(top) + len(shown.devices) + len(shown.stations) + len(tables)
     air = [Text()] if airy else []
@@ -77,9 +81,15 @@ def number(value: float | None) -> str:
 
 
 def _title(scene: Scene) -> Text:
-    text = Text.assemble(("Threadline ", "bold"), clock(scene.figures.elapsed_s))
-    text.append("   trace API ", "dim")
+    text = Text.assemble(("Threadline ", "bold"), clock(scene.figures.elapsed_s), "   ")
     text.append(f"{scene.api}/docs", "cyan")
+    text.append("   token in ", "dim")
+    text.append(scene.env)
+    return _line(text)
+
+
+def _asking(scene: Scene) -> Text:
+    text = Text.assemble(("ask   ", "dim"), f". {scene.env}; threadline trace NAME")
     text.append("   Ctrl-C ends", "dim")
     return _line(text)
 
