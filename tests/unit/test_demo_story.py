@@ -122,10 +122,14 @@ def test_a_line_a_pass_with_its_first_values() -> None:
 def test_the_short_one_has_three_lines_whatever_happened() -> None:
     parts = (linked(named("rotor", "S1"), None), linked(named("cover", "S1"), None))
     unknown = (linked(None, "feeder/F07"), linked(None, None))
-    told = story(*[passed("L1/A")] * 12, components=(*parts, *unknown, parts[0]))
+    told = story(
+        *[passed("L1/A")] * 11,
+        passed("L1/B", verdict="fail"),
+        components=(*unknown, *parts, parts[0]),
+    )
     head, way, within = (line.plain for line in short_story(told))
     assert head == "finished last S1  EDU4711A  12 passes"
-    assert way == "  " + ", ".join(["A pass"] * 12)
+    assert way == "  " + ", ".join([*["A"] * 11, "B fail"])
     assert within == ("  in it: rotor S1, cover S1, something from feeder/F07, something unknown")
 
 

@@ -7,6 +7,7 @@ from rich.text import Text
 from cloud.story import Item, Linked, Pass, Story, Value
 
 VERDICTS: Final = {"pass": "green", "fail": "red", "aborted": "red"}
+UNREMARKABLE: Final = ("pass", "not_judged")
 VALUES_MAX: Final = 3
 
 
@@ -16,12 +17,12 @@ def story_lines(story: Story) -> tuple[Text, ...]:
 
 
 def short_story(story: Story) -> tuple[Text, ...]:
-    """Three lines, whatever happened: the unit, where it was, what went into it."""
+    """Three lines, whatever happened: the unit, its way by colour, what went into it."""
     way = Text("  ")
     for at, one in enumerate(story.passes):
+        said = "" if one.verdict in UNREMARKABLE else f" {one.verdict}"
         way.append(", " if at else "")
-        way.append(f"{_place(one)} ")
-        way.append(one.verdict, _colour(one.verdict))
+        way.append(f"{_place(one)}{said}", _colour(one.verdict))
     return (_head(story), way, *_parts(story))
 
 
@@ -57,8 +58,9 @@ def _value(value: Value) -> str:
 
 
 def _parts(story: Story) -> list[Text]:
-    """Components by name, all in one line."""
-    names = list(dict.fromkeys(_component(one) for one in story.components))
+    """Components in one line, those that are known first."""
+    links = sorted(story.components, key=lambda one: one.item is None)
+    names = list(dict.fromkeys(map(_component, links)))
     return [Text(f"  in it: {', '.join(names)}")] if names else []
 
 
