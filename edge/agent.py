@@ -98,7 +98,13 @@ def open_spool(checked: Checked, outside: Outside) -> SpoolOutbox:
         age_max_us=to_us(config.spool.max_age),
         keep_stored_us=to_us(config.spool.keep_stored),
     )
-    settings = OutboxSettings(config.agent, config.spool.path, limits, own_version())
+    settings = OutboxSettings(
+        config.agent,
+        config.spool.path,
+        limits,
+        own_version(),
+        restarting=outside.restarting,
+    )
     broker = MqttBroker(_address(config, checked.password))
     chance = Chance(outside.draw_64, outside.draw)
     return open_outbox(settings, broker, outside.clock, chance)

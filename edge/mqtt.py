@@ -99,8 +99,10 @@ class MqttLink:
                 await self._connect()
                 await self._greeted.wait()
         except TimeoutError as error:
-            self._end("the broker does not answer")
-            raise Disconnected("the broker does not answer") from error
+            raise self._lost("the broker does not answer") from error
+        except Disconnected as gone:
+            self._end(gone.reason)
+            raise
         self._check()
 
     def publish(self, topic: str, payload: bytes) -> None:
@@ -190,8 +192,9 @@ class MqttLink:
 
     def _give_up(self, connecting: "asyncio.Future[None]") -> None:
         connecting.exception()  # looked at, so that nobody reports it as forgotten
-        self._attach()
-        self._end("given up")
+        handle = self._client.socket()
+        if handle is not None:
+            handle.close()
 
     def _attach(self) -> None:
         """From here on the loop moves the bytes."""

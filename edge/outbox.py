@@ -19,6 +19,7 @@ from edge.retention import Limits
 from edge.settling import Settled
 from edge.spool import Spool, Taken
 from edge.spool_folder import SpoolFolder
+from edge.supervisor import Supervisor
 from edge.uplink import Pace, Uplink
 from edge.window import Take
 from edge.writer import Writer
@@ -37,7 +38,11 @@ HELLO_LANES_MAX: Final = 4096  # about 120 bytes each; a notice holds 1 MiB
 
 @dataclass(frozen=True, slots=True)
 class OutboxSettings:
-    """What the agent's file says. `drain_s`: at a stop, how long frames may still be sent."""
+    """What the agent's file says.
+
+    `drain_s`: at a stop, how long frames may still be sent. `restarting`: the uplink begins again
+    after a bug; tests want it to end instead.
+    """
 
     agent: str
     folder: Path
@@ -45,6 +50,7 @@ class OutboxSettings:
     version: str = ""
     pace: Pace | None = None
     drain_s: float = DRAIN_S
+    restarting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,10 @@ class SpoolOutbox:
         self._source = _Source(writer, clock, self._settled)
         self._uplink = Uplink(settings.agent, broker, self._source, clock, draw, settings.pace)
         self._uplink.make_hello = self._hello
-        self._uplink.on_change = self._linked
+        self._uplink.on_change = self._source.note_change
+        self._supervisor = Supervisor(clock, draw, restarting=settings.restarting)
+        writer.connected = lambda: self._uplink.connected
+        writer.live_in_flight = lambda: self._uplink.live_in_flight
         writer.on_standing = self._stood
         writer.on_rolled_back = self._uplink.rewind
         writer.on_let_go = self._let_go
@@ -95,6 +104,7 @@ class SpoolOutbox:
         self._since_s = clock.monotonic_s()
         self._alarms: list[Alarm] = []
         self._raised: str | None = None
+        self._running = False
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -111,7 +121,8 @@ class SpoolOutbox:
         return self._writer.standing.holdings
 
     async def emptied(self) -> None:
-        """Return once no entry waits: each is stored, in quarantine, or named in a notice."""
+        """Return once nothing waits: each entry is stored, in quarantine, or named in a notice."""
+        await self._source.synced()
         while any(held.waiting_frames for held in self.holdings):
             await self._source.changed()
 
@@ -127,9 +138,10 @@ class SpoolOutbox:
         self._uplink.say(self._unsequenced(Kind.STATUS, notice))
 
     async def run(self) -> None:
+        self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                sending = tasks.create_task(self._uplink.run())
+                sending = tasks.create_task(self._supervisor.keep("uplink", self._uplink.run))
                 tidying = tasks.create_task(self._tidy())
                 watching = tasks.create_task(self._writer.watch())
                 await self._stopping.wait()
@@ -143,7 +155,10 @@ class SpoolOutbox:
 
     async def drain_and_stop(self) -> None:
         self._stopping.set()
-        await self._stopped.wait()
+        if self._running:
+            await self._stopped.wait()
+        else:
+            await self._writer.stop()
 
     def status(self) -> OutboxStatus:
         standing = self._writer.standing
@@ -161,6 +176,7 @@ class SpoolOutbox:
                 **standing.counts,
                 **self._uplink.counts,
                 "spool_bytes_written": standing.bytes_written,
+                "uplink_restarts": self._supervisor.restarts["uplink"],
             },
             standing.state,
             self._written_tb_a_year(standing.bytes_written),
@@ -204,11 +220,7 @@ class SpoolOutbox:
     def _let_go(self) -> None:
         self.on_report_all()
 
-    def _linked(self) -> None:
-        self._writer.connected = self._uplink.connected
-
     def _stood(self) -> None:
-        self._writer.live_in_flight = self._uplink.live_in_flight
         self._uplink.wake()
         self._source.note_change()
         self._watch(self._writer.standing.state)

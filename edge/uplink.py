@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import structlog
@@ -19,7 +19,7 @@ from edge.entries import Holding, Key
 from edge.link import Broker, Link
 from edge.settling import Settled
 from edge.spool import Taken
-from edge.window import Again, Later, Take, Window
+from edge.window import FRAME_BYTES_MAX, Again, Later, Take, Window
 from protocols.driver import Clock
 from protocols.errors import Busy, Disconnected, Rejected
 from protocols.frames import Frame, Lane
@@ -27,6 +27,9 @@ from protocols.receipts import Receipt, Run, Said, decode_receipt
 from protocols.retry import Backoff
 
 UNACKNOWLEDGED_BYTES_MAX: Final = 16 * 1024 * 1024
+# What backlog may stand before a live frame on a slow wire: at 1 Mbit/s 256 KiB are two seconds.
+BACKLOG_AHEAD_BYTES: Final = 256 * 1024
+BACKLOG_AHEAD_FRAMES: Final = 16
 HELLO_S: Final = 60.0
 STEADY_S: Final = 10.0  # a session that ends sooner is another failed try
 REST_S: Final = 0.02
@@ -171,8 +174,7 @@ class Uplink:
     async def _send(self, link: Link) -> None:
         while True:
             chosen = self._next()
-            full = link.unacknowledged_bytes >= UNACKNOWLEDGED_BYTES_MAX
-            if chosen is None or full:
+            if chosen is None or link.unacknowledged_bytes >= _ahead_max(chosen):
                 await self._rest(self._window.wake_s())
                 continue
             try:
@@ -182,10 +184,12 @@ class Uplink:
 
     async def _carry(self, link: Link, chosen: Take | Again) -> None:
         if isinstance(chosen, Take):
-            taken = await self._source.take(chosen)
+            asked = _a_little(chosen) if chosen.stream.lane is Lane.BACKLOG else chosen
+            taken = await self._source.take(asked)
             for frame in taken.frames:
                 self._go(link, frame)
-            self._window.looked(chosen, taken.next_seq, blocked=taken.blocked)
+            blocked = taken.blocked and asked.bytes_max == chosen.bytes_max
+            self._window.looked(chosen, taken.next_seq, blocked=blocked)
             return
         frames = await self._source.read(chosen.keys)
         for frame in frames:
@@ -294,6 +298,20 @@ class Uplink:
         if self._up:
             self._up = False
             log.warning("the broker is away", reason=reason)
+
+
+def _ahead_max(chosen: Take | Again) -> int:
+    backlog = isinstance(chosen, Take) and chosen.stream.lane is Lane.BACKLOG
+    return BACKLOG_AHEAD_BYTES if backlog else UNACKNOWLEDGED_BYTES_MAX
+
+
+def _a_little(chosen: Take) -> Take:
+    frames, size = BACKLOG_AHEAD_FRAMES, FRAME_BYTES_MAX
+    return replace(
+        chosen,
+        frames_max=min(chosen.frames_max, frames),
+        bytes_max=min(chosen.bytes_max, size),
+    )
 
 
 def _named(run: Run) -> Iterator[tuple[Key, int]]:

@@ -82,8 +82,8 @@ class Writer:
         self.on_standing: Callable[[], None] = _nothing
         self.on_let_go: Callable[[], None] = _nothing
         self.on_rolled_back: Callable[[], None] = _nothing
-        self.connected = False  # both set by the loop, read at sealing
-        self.live_in_flight = 0
+        self.connected: Callable[[], bool] = lambda: False  # both are asked at sealing
+        self.live_in_flight: Callable[[], int] = lambda: 0
         self._clock = clock
         self._keeper = Keeper(spool, disk, clock, self._lane)
         self._recovered = spool.recovered
@@ -196,8 +196,8 @@ class Writer:
         return None if until_s == NEVER else max(0.0, until_s - self._clock.monotonic_s())
 
     def _lane(self, spool: Spool) -> Lane:
-        unsent = spool.waiting(Lane.LIVE) - self.live_in_flight
-        return Lane.LIVE if self.connected and unsent < UNSENT_LIVE_MAX else Lane.BACKLOG
+        unsent = spool.waiting(Lane.LIVE) - self.live_in_flight()
+        return Lane.LIVE if self.connected() and unsent < UNSENT_LIVE_MAX else Lane.BACKLOG
 
     def _run(self, job: _Job) -> None:
         try:

@@ -38,7 +38,9 @@ PACE = Pace(reconnect=Backoff(first_s=0.02, limit_s=0.1))
 
 
 def settings(path: Path, limits: Limits | None = None) -> OutboxSettings:
-    return OutboxSettings(AGENT, path, limits or Limits(bytes_max=64 * MIB), "1", PACE, drain_s=0.2)
+    return OutboxSettings(
+        AGENT, path, limits or Limits(bytes_max=64 * MIB), "1", PACE, 0.2, restarting=False
+    )
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.entries import State
-from edge.uplink import UNACKNOWLEDGED_BYTES_MAX, Uplink
+from edge.uplink import BACKLOG_AHEAD_BYTES, UNACKNOWLEDGED_BYTES_MAX, Uplink
 from protocols.frames import Frame, Header, Kind, Lane, seal
 from protocols.receipts import Receipt, Run, Said, encode_receipt
 from tests.support import cuts
@@ -424,6 +424,24 @@ async def test_what_the_spool_let_go_in_flight_is_not_waited_for() -> None:
         line.answer(Said.STORED)
         await asyncio.sleep(0.1)
         assert line.uplink.idle
+
+
+async def test_on_a_slow_wire_little_backlog_stands_before_a_live_frame() -> None:
+    line = await made()
+    line.broker.acknowledges = False
+    for number in range(100):
+        line.spool.write(cuts.cut(number, cuts.rows(number, 5000)), Lane.BACKLOG)
+    async with running(line):
+        ahead = sum(len(frame.sealed) for frame in line.broker.frames())
+        assert BACKLOG_AHEAD_BYTES <= ahead < 2 * BACKLOG_AHEAD_BYTES
+        line.write(200)
+        await asyncio.sleep(0.01)
+        assert line.broker.frames()[-1].header.lane is Lane.LIVE
+        before = len(line.seqs())
+        assert line.broker.link is not None
+        line.broker.link.acknowledge()
+        await asyncio.sleep(0.01)
+        assert len(line.seqs()) > before
 
 
 async def test_a_backlog_drains_without_anything_new() -> None:
