@@ -89,7 +89,7 @@ async def items_by_name(
         where n.value = %(name)s and n.known_to is null
           and (%(scheme)s::text is null or n.scheme = %(scheme)s)
           and (%(issuer)s::text is null or n.issuer = %(issuer)s)
-        order by i.met_at desc limit %(limit)s
+        order by i.met_at desc, n.item limit %(limit)s
         """,
         {"name": name, "scheme": scheme, "issuer": issuer, "limit": CANDIDATES_MAX},
     )
@@ -190,7 +190,7 @@ async def alarms(connection: AsyncConnection, item: UUID) -> list[dict[str, Any]
             union all select member from mention where item = %(item)s
             union all select event from mention where item = %(item)s
         )
-        order by at, name
+        order by at, name, text
         """,
         {"item": item},
     )

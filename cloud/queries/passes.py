@@ -89,7 +89,9 @@ class CurveData:
 async def passes_of(connection: AsyncConnection, item: UUID) -> list[PassRow]:
     """Every pass that the item met, in order of time."""
     found = await connection.execute(
-        _PASSES + "where i.item = %s and i.known_to is null order by p.at, p.count", (item,)
+        _PASSES + "where i.item = %s and i.known_to is null"
+        " order by p.at, p.count, p.pass_id, i.slot",
+        (item,),
     )
     return [PassRow(*row) for row in await found.fetchall()]
 

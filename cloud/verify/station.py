@@ -207,10 +207,12 @@ _EVENTS: Final = """
     order by recorded_seq
 """
 
+# A condition may be tried on rows of any tag, so none of it may fail on any value.
 _COUNTER: Final = """
     select coalesce(s.i64::numeric, s.f64::numeric) from sample s join tag t using (tag)
     join site using (site_id)
     where site.name = %s and t.path = %s and s.time >= %s and s.time < %s
-    and coalesce(s.quality, 0) & 3221225472 = 0 and coalesce(s.i64, s.f64::int8) is not null
+    and coalesce(s.quality, 0) & 3221225472 = 0
+    and (s.i64 is not null or s.f64 between -9007199254740992 and 9007199254740992)
     order by s.time
 """
