@@ -65,26 +65,27 @@ class Comparison:
 def compare(
     path: str, answers: Sequence[Answer], rows: Sequence[Row], outages: Sequence[Stretch]
 ) -> Comparison:
-    """Answers in order of sending with stored rows in order of time, one to one.
+    """Answers in order of sending with stored rows in order of time, one to one, from the end on.
 
-    An answer without a row must lie in a declared outage, or meet a BAD row: the agent gave up
-    waiting for it. A good row without an answer is invented or doubled.
+    A row meets the newest answer that it can be: one that was under way before the row's time. So
+    an answer that nobody took cannot stand in for a later one that happens to say the same, as
+    bits do. An answer without a row must lie in a declared outage, or meet a BAD row: the agent
+    gave up waiting for it. A good row without an answer is invented or doubled.
     """
     found = Comparison()
-    at = 0
-    for row in rows:
+    left = list(answers)
+    for row in reversed(rows):
         if row.quality & BAD:
             found.bad_rows += 1
             continue
-        while at < len(answers) and not _is(answers[at], row):
-            _excuse(path, answers[at], rows, outages, found)
-            at += 1
-        if at == len(answers):
+        while left and not _is(left[-1], row):
+            _excuse(path, left.pop(), rows, outages, found)
+        if not left:
             found.wrong.append(f"{path}: stored {row.value!r} at {row.time_us} was never sent")
             return found
+        left.pop()
         found.equal += 1
-        at += 1
-    for answer in answers[at:]:
+    for answer in left:
         _excuse(path, answer, rows, outages, found)
     return found
 
