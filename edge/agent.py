@@ -45,6 +45,7 @@ from rules.durations import to_us
 
 NOTICE_S: Final = 60.0
 STOP_S: Final = 8.0  # for pollers and pipeline each; the outbox bounds its own
+YOUNG_MAX: Final = 10_000  # objects; a collection of so many takes 2 ms
 _log = structlog.get_logger("edge.agent")
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -183,6 +184,7 @@ class Agent:
         _log.info("agent starts", agent=self._agent, devices=len(self._pollers), identity=identity)
         gc.collect()
         gc.freeze()  # a full collection over all imports would take half an interval
+        gc.set_threshold(YOUNG_MAX)  # next to nothing is a cycle here: look seldom
         async with asyncio.TaskGroup() as tasks:
             outbox = tasks.create_task(self._outbox.run(), name="outbox")
             helpers = [self._keep(tasks, name, work) for name, work in self._helpers.items()]
