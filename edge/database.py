@@ -158,6 +158,7 @@ class Database:
             "synchronous = FULL",
             "wal_autocheckpoint = 0",
             "temp_store = MEMORY",
+            "cache_size = -16384",  # KiB
             "cell_size_check = ON",
             "trusted_schema = OFF",
         ):

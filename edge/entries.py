@@ -196,7 +196,7 @@ class Store(Protocol):
         """By time of sealing."""
 
     def turned(self, state: State, before_us: int, frames_max: int) -> Sequence[Entry]:
-        """Entries that came into this state before a time, the longest ago first."""
+        """Entries that came into this state before a time, by time of sealing."""
 
     def mark(self, entries: Iterable[Entry], state: State, now_us: int) -> None: ...
 

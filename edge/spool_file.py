@@ -36,6 +36,7 @@ _TABLES: Final = """
 CREATE TABLE stream (id INTEGER PRIMARY KEY, epoch INTEGER, lane INTEGER, head INTEGER);
 CREATE TABLE entry (id INTEGER PRIMARY KEY, state INTEGER, kind INTEGER, digest INTEGER,
   rows INTEGER, size INTEGER, sealed_at INTEGER, t_min INTEGER, t_max INTEGER, since INTEGER);
+CREATE INDEX entry_state ON entry (state, sealed_at);
 CREATE TABLE body (id INTEGER PRIMARY KEY, sealed BLOB);
 CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB, digest INTEGER);
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT);
@@ -47,6 +48,8 @@ ENTRIES: Final = (
 )
 SALVAGED_NOTE: Final = "salvaged_from"
 _FIELDS: Final = 10
+_FEW: Final = 4096
+_STATES: Final = frozenset(int(state) for state in State)
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 _LANES: Final = frozenset(int(lane) for lane in Lane)
 
@@ -56,6 +59,7 @@ class SpoolFile:
 
     def __init__(self, path: Path) -> None:
         self._db = Database(path, tables=_TABLES, application=APPLICATION_ID, version=FORMAT)
+        self._strange = False  # there is a state that nobody wrote: the index does not find it
         try:
             self._load()
         except BaseException:
@@ -131,9 +135,11 @@ class SpoolFile:
         if stream not in self._numbers:
             return ()
         low = self._numbers[stream] << SEQ_BITS
+        # Few new ones stand far behind many kept: by state. Many new ones: in their order.
+        few = sum(one.of(State.NEW).frames for one in self.holdings()) <= _FEW
         found = self._entries(
-            "WHERE id BETWEEN ? AND ? AND state NOT IN (?, ?) ORDER BY id LIMIT ?",
-            (low + from_seq, low + _SEQ_MASK, State.LOGGED, State.STORED, frames_max + len(skip)),
+            f"WHERE {'state' if few else '+state'} = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+            (State.NEW, low + from_seq, low + _SEQ_MASK, frames_max + len(skip)),
         )
         return [entry for entry in found if entry.key.seq not in skip][:frames_max]
 
@@ -148,9 +154,9 @@ class SpoolFile:
         )
 
     def turned(self, state: State, before_us: int, frames_max: int) -> Sequence[Entry]:
-        return self._entries(
-            "WHERE state = ? AND since < ? ORDER BY since, id LIMIT ?",
-            (state, before_us, frames_max),
+        return self._entries(  # nothing comes into a state before it was sealed
+            "WHERE state = ? AND sealed_at < ? AND since < ? ORDER BY sealed_at LIMIT ?",
+            (state, before_us, before_us, frames_max),
         )
 
     def mark(self, entries: Iterable[Entry], state: State, now_us: int) -> None:
@@ -238,6 +244,12 @@ class SpoolFile:
 
     def settle(self) -> None:
         self._forget_streams()
+        if self._strange:
+            self._db.change(
+                "UPDATE entry SET state = ? WHERE state NOT IN (?, ?, ?)", (State.NEW, *State)
+            )
+            self._db.commit()
+            self._strange = False
         self._db.checkpoint(least_bytes=LOG_BYTES_MAX)
 
     def confine(self, more_bytes: int) -> None:
@@ -263,6 +275,7 @@ class SpoolFile:
             " FROM entry GROUP BY id >> 40, state"
         ):
             stream = self._stream(number)
+            self._strange |= state not in _STATES
             self._tallies.open(stream, high & _SEQ_MASK)
             self._tallies.count(stream, state_from(state), Tally(frames, int(rows), int(size)))
             self._tallies.lower_floor(stream, low & _SEQ_MASK)

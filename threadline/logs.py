@@ -75,4 +75,6 @@ def _renderers(log_format: LogFormat, *, coloured: bool) -> "list[structlog.typi
 
     if log_format is LogFormat.JSON:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=coloured)]
+    # The default shows every frame's variables: thousands of lines, and now and then a password.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=coloured, exception_formatter=plain)]

@@ -208,8 +208,8 @@ def test_turned_are_those_that_came_into_a_state_before_a_time(opened: Opened) -
     store.append([frame(seq) for seq in (1, 2, 3)], NOW_US)
     for seq in (3, 1, 2):
         store.mark([found(store, LIVE, seq)], State.STORED, NOW_US + 10 - seq)
-    assert seqs(store.turned(State.STORED, NOW_US + 9, 9)) == [3, 2]
-    assert seqs(store.turned(State.STORED, NOW_US + 99, 1)) == [3]
+    assert seqs(store.turned(State.STORED, NOW_US + 9, 9)) == [2, 3]
+    assert seqs(store.turned(State.STORED, NOW_US + 99, 1)) == [1]
 
 
 def test_the_quarantine_keeps_bytes_and_reason_until_it_is_told_to_forget(opened: Opened) -> None:

@@ -118,7 +118,7 @@ class MemoryStore:
             for entry in self._now.entries.values()
             if entry.state is state and entry.since_us < before_us
         ]
-        return sorted(found, key=lambda one: one.since_us)[:frames_max]
+        return sorted(found, key=lambda one: one.sealed_at_us)[:frames_max]
 
     def mark(self, entries: Iterable[Entry], state: State, now_us: int) -> None:
         self._check()
