@@ -112,13 +112,17 @@ class Statement:
         return self.says is Says.NAME and of_slot and not self.timed
 
     @property
+    def look_ups(self) -> tuple[int, ...]:
+        """The times that its place in the walk and its look-ups are at, if it does not float."""
+        terms = [self.subject, self.same_as, *self.ends]
+        return (self.at_us, *(term.at_us for term in terms if term is not None))
+
+    @property
     def span(self) -> tuple[int, int]:
         """The times that its place in the walk and its look-ups may be at."""
         if self.is_floating:
             return EARLIEST_US, LATEST_US
-        terms = [self.subject, self.same_as, *self.ends]
-        times = [self.at_us, *(term.at_us for term in terms if term is not None)]
-        return min(times), max(times)
+        return min(self.look_ups), max(self.look_ups)
 
     def member_of(self, term: Term) -> UUID:
         return term.key if term.name is None else member_id(self.event, term.path)

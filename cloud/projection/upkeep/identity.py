@@ -27,7 +27,7 @@ from cloud.projection.statements import (
 )
 from cloud.projection.upkeep.gather import Ending, Gathering, Part, Point, ending
 from cloud.projection.workspace import Workspace
-from protocols.events import Event, from_us, to_us
+from protocols.events import Event, from_us
 
 
 @dataclass(slots=True)
@@ -166,13 +166,21 @@ async def _lacking(
         for key, stretch in part.stretches.items()
         if stretch.to_us != LATEST_US and _ending(key, part, old) != _ending(key, part, new)
     }
-    lives = await ws.read(ItemNameRow, "item", [row.item for row in old.items])
-    points |= {
-        (life.name_key, to_us(life.valid_from))
-        for life in lives
-        if not part.holds(life.name_key, life.valid_from) or life.name_key not in part.keys
+    return points | await _elsewhere(ws, part, old)
+
+
+async def _elsewhere(ws: Workspace, part: Part, old: Identity) -> set[Point]:
+    """Where the items of a part are spoken of that it does not hold."""
+    held = part.tied.keys() | {(row.event, row.ordinal) for row in old.mentions}
+    mentions = await ws.read(MentionRow, "item", [row.item for row in old.items])
+    missing = {(row.event, row.ordinal) for row in mentions} - held
+    rows = await ws.read(StatementRow, "event", {event for event, _ in missing})
+    return {
+        (row.key, at_us)
+        for row in rows
+        if (row.event, row.ordinal) in missing
+        for at_us in STATEMENT.validate_python(row.body).look_ups
     }
-    return points
 
 
 def _ending(key: UUID, part: Part, identity: Identity) -> Ending:
