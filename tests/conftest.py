@@ -10,12 +10,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import services_pglite
+from tests.support.logs import restored_logs
 from tests.support.services import need, timescale_dsn
 from threadline.broker import Amqtt, Broker, Mosquitto
 from threadline.children import Children
 from threadline.postgres import Postgres
 
 FIXTURES = (
+    "logs",  # test: logging is afterwards as it was before
     "children",  # run: child processes that end with the run
     "postgres_server",  # run: the embedded PostgreSQL itself, for tests that stop or kill it
     "postgres",  # module: DSN of a fresh database
@@ -47,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(units) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_S))
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    with restored_logs():
+        yield
 
 
 @pytest.fixture(scope="session")

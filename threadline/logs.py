@@ -51,7 +51,8 @@ def configure_logs(
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # A module's logger that kept the first configuration would be deaf to any later one.
+        cache_logger_on_first_use=False,
     )
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)

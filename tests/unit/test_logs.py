@@ -3,21 +3,12 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
-import pytest
 import structlog
+from structlog.testing import capture_logs
 
-from threadline.logs import LogFormat, LogLevel, configure_logs
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+from tests.support.logs import restored_logs
+from threadline.logs import CHATTY, LogFormat, LogLevel, configure_logs
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -62,3 +53,31 @@ def test_people_get_one_readable_line() -> None:
     structlog.get_logger("edge").warning("device down", device="press")
     assert "device down" in stream.getvalue()
     assert "device=press" in stream.getvalue()
+
+
+def test_people_see_where_an_exception_was_and_no_variable() -> None:
+    stream = io.StringIO()
+    configure_logs(LogFormat.CONSOLE, LogLevel.INFO, stream=stream)
+    password = "-".join(["very", "secret"])
+    try:
+        int(password + "x")
+    except ValueError:
+        structlog.get_logger("edge").exception("task restarted")
+    shown = stream.getvalue()
+    assert "Traceback" in shown
+    assert "password = " not in shown
+
+
+def test_a_command_run_inside_a_test_leaves_logging_as_it_was() -> None:
+    root, library = logging.getLogger(), logging.getLogger(CHATTY[0])
+    before = root.handlers[:], root.level, library.level, structlog.get_config()
+    ours = structlog.get_logger("edge.agent")
+    with restored_logs():
+        stream = io.StringIO()
+        configure_logs(LogFormat.CONSOLE, LogLevel.DEBUG, stream=stream)
+        ours.warning("device down")
+        stream.close()
+    assert (root.handlers, root.level, library.level, structlog.get_config()) == before
+    with capture_logs() as lines:
+        ours.warning("device up")
+    assert [line["event"] for line in lines] == ["device up"]
