@@ -132,7 +132,7 @@ def _surroundings(config: EdgeConfig, environment: Mapping[str, str]) -> Iterato
         yield Finding(("devices",), "", "has no device", "Add one.")
     yield from _zone(config.zone)
     yield from _whole(config.uplink)
-    yield from _files(config.uplink)
+    yield from _files(config)
     yield from _credentials(config.uplink, environment)
     yield from _spool(config.spool.path)
     yield from _socket(config.socket)
@@ -161,8 +161,8 @@ def _whole(uplink: UplinkConfig) -> Iterator[Finding]:
         yield Finding(("uplink", "url"), uplink.url, "has no such port", _PORTS)
 
 
-def _files(uplink: UplinkConfig) -> Iterator[Finding]:
-    sound = True
+def _files(config: EdgeConfig) -> Iterator[Finding]:
+    uplink, sound = config.uplink, True
     for name in ("ca", "certificate", "key"):
         path: Path | None = getattr(uplink, name)
         why = None if path is None else _unreadable(path)
@@ -170,7 +170,10 @@ def _files(uplink: UplinkConfig) -> Iterator[Finding]:
             sound = False
             yield Finding(("uplink", name), str(path), why, "Put the PEM file there.")
     if sound and uplink.tls:
-        yield from _pem(uplink)
+        found = list(_pem(uplink))
+        yield from found
+        if not found and uplink.certificate:
+            yield from _identity(config.agent, uplink.certificate)
 
 
 def _unreadable(path: Path) -> str | None:
@@ -197,6 +200,18 @@ def _pem(uplink: UplinkConfig) -> Iterator[Finding]:
             keys = ("uplink", "certificate")
             why = f"does not fit its key: {error.reason or error}"
             yield Finding(keys, str(uplink.certificate), why, "Use the pair, key unencrypted.")
+
+
+def _identity(agent: str, certificate: Path) -> Iterator[Finding]:
+    """The broker lets an agent speak as whom its certificate names, and as nobody else."""
+    from edge.certificate import common_names  # noqa: PLC0415 - 10 MB, only who has one pays
+
+    names = common_names(certificate)
+    if names != [agent]:
+        told = " and ".join(repr(name) for name in names) or "nobody"
+        why = f"names {told} (CN), but this agent is {agent!r}"
+        remedy = f"Use the certificate issued to {agent}, or correct `agent`."
+        yield Finding(("uplink", "certificate"), str(certificate), why, remedy)
 
 
 def _credentials(uplink: UplinkConfig, environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from edge.check import Checked, check, socket_of
 from edge.told import checked_as_json, checked_text
 from protocols.errors import ConfigError
 from rules.conditioning import On
+from tests.support.certificates import Authority, Pair
 
 HUSH = "hush"
 EXAMPLE = Path(__file__).parents[2] / "edge" / "examples" / "edrive.yaml"
@@ -210,6 +211,24 @@ def test_a_certificate_that_is_no_pem_is_refused(tmp_path: Path) -> None:
     said = refused(written(tmp_path, text))
     assert any("uplink.ca" in line and "holds no certificate" in line for line in said)
     assert any("uplink.certificate" in line and "does not fit its key" in line for line in said)
+
+
+def test_a_certificate_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    mine, other = authority.issue("plant1.line1"), authority.issue("plant1.line2")
+
+    def with_pair(pair: Pair) -> Path:
+        uplink = {"ca": authority.certificate, "certificate": pair.certificate, "key": pair.key}
+        files = ", ".join(f"{key}: {path.name}" for key, path in uplink.items())
+        return written(tmp_path, SOUND.replace('"mqtt://broker"', f'"mqtts://broker", {files}'))
+
+    (said,) = refused(with_pair(other))
+    assert "uplink.certificate" in said
+    assert str(other.certificate) in said
+    assert "names 'plant1.line2' (CN), but this agent is 'plant1.line1'" in said
+    assert "Use the certificate issued to plant1.line1" in said
+    assert not any("unproven" in one.why for one in check(with_pair(mine)).notes)
+    assert any("unproven" in one.why for one in check(written(tmp_path, SOUND)).notes)
 
 
 def test_a_socket_path_that_no_system_takes_is_refused(tmp_path: Path) -> None:
