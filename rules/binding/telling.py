@@ -240,20 +240,25 @@ def watch_condition(
 
 
 def conditions_of(event: PassEvent) -> Sequence[tuple[str, str | None]]:
-    """What a person should look at after a pass: (condition, text or None when it is fine)."""
-    item = event.items[0] if event.items else None
-    real = event.purpose is Purpose.PRODUCTION
-    nameless = real and item is not None and item.ref is None and bool(item.witnesses)
+    """What a person should look at after a pass: (condition, text or None when it is fine).
+
+    A master or set-up part lacks what is expected of a unit, so it says nothing of that.
+    """
+    count, item = event.key.count, event.items[0] if event.items else None
     conflict = item is not None and item.how is Outcome.CONFLICT
     lost = event.ended_by not in (None, EndedBy.END)
+    always = (
+        ("conflict", f"pass {count}: the witnesses differ" if conflict else None),
+        ("missed end", f"pass {count}: {event.ended_by}" if lost else None),
+    )
+    if event.purpose is not Purpose.PRODUCTION:
+        return always
+    nameless = item is not None and item.ref is None and bool(item.witnesses)
+    missing = f"pass {count} without {_list(event.missing)}" if event.missing else None
     return (
-        ("unnamed", f"pass {event.key.count}: {item.how}" if nameless and item else None),
-        ("conflict", f"pass {event.key.count}: the witnesses differ" if conflict else None),
-        ("missed end", f"pass {event.key.count}: {event.ended_by}" if lost else None),
-        (
-            "incomplete",
-            f"pass {event.key.count} without {_list(event.missing)}" if event.missing else None,
-        ),
+        ("unnamed", f"pass {count}: {item.how}" if nameless and item else None),
+        *always,
+        ("incomplete", missing),
     )
 
 

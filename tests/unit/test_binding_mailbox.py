@@ -342,6 +342,24 @@ def test_master_and_setup_parts_are_no_production() -> None:
     assert purposes == [Purpose.MASTER, Purpose.SETUP, Purpose.PRODUCTION]
 
 
+def test_a_master_part_without_a_cover_is_no_alarm_and_ends_none() -> None:
+    made = ready_bench()
+    screwed(made, 42, dmc(1), st010__cover_dmc="")
+    made.poll(3)
+    for count in (43, 44):
+        screwed(made, count, "", st010__cover_dmc="", st010__rfid="", st010__master_on=True)
+        made.poll(3)
+    assert all(event.missing for event in made.passes())
+    assert [(alarm.key, alarm.state) for alarm in made.alarms] == [
+        ("L1/ST010 incomplete", "raised")
+    ]
+    screwed(made, 45, dmc(2), st010__master_on=False)
+    made.poll(3)
+    assert [(alarm.key, alarm.state) for alarm in made.alarms[1:]] == [
+        ("L1/ST010 incomplete", "cleared")
+    ]
+
+
 def test_a_failure_has_its_defect_and_an_unknown_code_is_unknown() -> None:
     made = ready_bench()
     screwed(made, 42, dmc(1), st010__result__code=2, st010__result__nok_code=112)
