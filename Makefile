@@ -22,7 +22,7 @@ check: $(STAMP) ## Format, lint, types, import contracts, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/deptry --ignore DEP002 .
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest -q tests/unit
 
 bench: $(STAMP) ## Measure; the table and build/bench.json

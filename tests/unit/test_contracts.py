@@ -26,7 +26,7 @@ NAMING = ("source_modules", "forbidden_modules", "protected_modules", "allowed_i
           "modules", "containers", "ancestors")  # fmt: skip
 
 # Plain vocabulary, the same in every package: wrapping it would only rename it.
-WITHOUT_DOOR = frozenset({"numpy", "psutil", "pydantic", "pydantic_settings", "structlog"})
+WITHOUT_DOOR = frozenset({"numpy", "psutil", "pydantic", "structlog"})
 
 # What breaks each contract: files by path, and nothing else than this contract objects to them.
 PLANTED: dict[str, dict[str, str]] = {
