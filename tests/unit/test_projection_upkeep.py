@@ -22,7 +22,7 @@ from tests.support.trace_worlds import smallest, world
 
 MASTERS = Masters(disciplines={"magazine": Discipline.FIFO})
 SEEDS = st.integers(0, 2**32)
-WORLDS = int(os.environ.get("THREADLINE_WORLDS", "30"))  # by hand: thousands, after every change
+WORLDS = int(os.environ.get("THREADLINE_WORLDS", "60"))  # by hand: thousands, after every change
 
 
 async def keep_up(
@@ -60,7 +60,7 @@ def test_every_order_and_batching_gives_the_view_of_the_whole(
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from([1, 3, 100]))
 def test_what_was_known_then_is_the_view_of_what_had_been_recorded(seed: int, batch: int) -> None:
     def differs(events: Sequence[Event]) -> bool:
@@ -74,7 +74,7 @@ def test_what_was_known_then_is_the_view_of_what_had_been_recorded(seed: int, ba
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_an_event_taken_in_again_changes_nothing(seed: int) -> None:
     events = shuffled(seed)
