@@ -29,7 +29,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     station: Annotated[
         str | None, typer.Option(help="A station instead: counted = passes + gaps.")
     ] = None,
-    site: Annotated[str | None, typer.Option(help="Its site, if no agent is named.")] = None,
+    site: Annotated[
+        str | None, typer.Option(help="The station's site, if no agent is named.")
+    ] = None,
     counter: Annotated[
         str | None, typer.Option(help="Path of the tag that counts its cycles.")
     ] = None,
@@ -44,8 +46,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from cloud.verify.station import Counter, verify_station
 
     begin, end = _utc(from_) or BEGINNING, _utc(to) or END
-    if (agent is None) == (station is None) and site is None:
-        raise typer.BadParameter("name an agent, or --station with --site")
+    if agent is None and (station is None or site is None):
+        raise typer.BadParameter("name an agent, or --station with an agent or --site")
     settings = settings_of(config, database=database)
     with connected(settings, "verify") as connection:
         if station is not None:

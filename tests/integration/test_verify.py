@@ -437,3 +437,21 @@ async def test_the_command_prints_the_equation_and_ends_with_its_answer(
     assert [one["what"] for one in found["findings"]] == ["lacking in the table"] * 3
     code, said = await asyncio.to_thread(run, "berlin.press1", "--fast")
     assert code == 0
+
+
+def test_a_station_is_of_an_agents_site_or_of_a_named_one(store_dsn: str) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["verify", *words, "--database", store_dsn])
+        return done.exit_code, " ".join(done.output.split()) or str(done.exception)
+
+    nobody = "nobody's"
+    whose: list[tuple[str, ...]] = [("berlin.press1",), ("--site", "berlin")]
+    for words in whose:
+        code, said = run(*words, "--station", nobody)
+        assert code != 0
+        assert "has no events" in said
+    nameless: list[tuple[str, ...]] = [("--station", nobody), ("--site", "berlin"), ()]
+    for words in nameless:
+        code, said = run(*words)
+        assert code == 2
+        assert "name an agent, or --station with" in said
