@@ -8,11 +8,15 @@ Rule 3: a pass told closed is never told open again, even if the closed telling 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from cloud.projection.keys import key_of
 from cloud.projection.rows import HeadRow, TraceAlarmRow
 from protocols.events import Event, PassEvent, from_us, to_us
+
+REPLACED_TWICE: Final = "replaced_twice"
+VOID_OF_VOID: Final = "void_of_void"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,9 @@ def _marks(head: HeadRow, ancestors: frozenset[UUID]) -> list[object]:
 
 def _replaced_twice(loser: HeadRow) -> TraceAlarmRow:
     return TraceAlarmRow(
-        alarm=key_of("replaced_twice", str(loser.event)),
+        alarm=key_of(REPLACED_TWICE, str(loser.event)),
         owner=loser.event,
-        name="replaced_twice",
+        name=REPLACED_TWICE,
         at=from_us(loser.said_us),
         text="another event, said later, replaces or tells the same; this one does not count",
         events=[str(loser.event)],
@@ -121,9 +125,9 @@ def _replaced_twice(loser: HeadRow) -> TraceAlarmRow:
 
 def _void_of_void(void: HeadRow) -> TraceAlarmRow:
     return TraceAlarmRow(
-        alarm=key_of("void_of_void", str(void.event)),
+        alarm=key_of(VOID_OF_VOID, str(void.event)),
         owner=void.event,
-        name="void_of_void",
+        name=VOID_OF_VOID,
         at=from_us(void.said_us),
         text="a void cannot be taken back; say the event again under a new id",
         events=[str(void.event)],

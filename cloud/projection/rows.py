@@ -250,7 +250,7 @@ class TallyRow(Row):
 class TraceAlarmRow(Row):
     """Something in the claims that a person should look at. Gone when its cause is gone."""
 
-    TABLE: ClassVar = Table("trace_alarm", ("alarm",), ("owner",))
+    TABLE: ClassVar = Table("trace_alarm", ("alarm",), ("alarm", "owner"))
     alarm: UUID
     owner: UUID
     name: str

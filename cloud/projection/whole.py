@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
+from cloud.projection.circles import circular, own_part_alarm
 from cloud.projection.counting import free_stretches, gap_row, tallies, width
 from cloud.projection.force import families, head_of, in_force
 from cloud.projection.holders import (
@@ -54,8 +55,12 @@ def project(events: Iterable[Event], masters: Masters) -> Iterator[Row]:
     identity = resolve(said)
     yield from (*identity.items, *identity.names, *identity.mentions, *identity.alarms)
     meant = by_mention(identity.mentions)
-    yield from _passes_and_gaps(standing, masters, met, meant)
-    yield from _links(standing, steps, meant)
+    told = [
+        *_passes_and_gaps(standing, masters, met, meant),
+        *_links(standing, steps, meant),
+    ]
+    yield from told
+    yield from map(own_part_alarm, circular(one for one in told if isinstance(one, LinkRow)))
     yield from _states(standing, meant)
 
 

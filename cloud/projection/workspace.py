@@ -204,7 +204,7 @@ class Workspace:
     def __init__(self, store: Store, few: int = FEW) -> None:
         self._store = store
         self._few = few
-        self._busy: set[Any] = set()
+        self._busy: dict[tuple[type[Row], str], set[Any]] = defaultdict(set)
         self._seq = 0
         self._sheets: dict[type[Row], _Sheet] = {}
         self._events: dict[UUID, Event] = {}
@@ -231,19 +231,19 @@ class Workspace:
         self, kind: type[R], column: str, values: Iterable[Any]
     ) -> tuple[list[R], set[Any]]:
         """Rows as by `read`, but of values that have more than a few only their names."""
-        sheet = self._sheet(kind)
-        wanted = set(values)
-        missing = wanted - sheet.loaded[column] - self._busy
+        sheet, known_busy = self._sheet(kind), self._busy[kind, column]
+        wanted = {value for value in values if value is not None}
+        missing = wanted - sheet.loaded[column] - known_busy
         if missing:
             found = await self._store.read_few(kind, column, missing, self._few + 1)
             counted = Counter(getattr(version.row, column) for version in found)
             many = {value for value, rows in counted.items() if rows > self._few}
-            self._busy |= many
+            known_busy |= many
             for version in found:
                 if getattr(version.row, column) not in many:
                     sheet.take_in(version)
             sheet.loaded[column] |= missing - many
-        busy = wanted & self._busy
+        busy = wanted & known_busy
         return await self.read(kind, column, wanted - busy), busy
 
     async def statements_within(

@@ -1,6 +1,7 @@
 """Holders and links: which lot a pass took, what was assembled, made, shipped; states; counting."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -240,6 +241,54 @@ def test_the_closed_pass_replaces_the_open_one() -> None:
     (row,) = of(view(opened), PassRow)
     assert row.ended is None
     assert not of(view(opened, closed, event("no", "void", 9, replaces=["closed"])), PassRow)
+
+
+def put_in(ident: str, minutes: float, child: str, parent: str, **more: Any) -> Event:
+    return event(ident, "move", minutes, what=name(child), to=name(parent), **more)
+
+
+def own_parts(rows: list[Row]) -> set[str]:
+    """Events of the links that are on a circle, by their short ids."""
+    short = {str(uid(one)): one for one in "abcdm"}
+    found = [row for row in of(rows, TraceAlarmRow) if row.name == "own_part"]
+    assert all([str(row.owner)] == row.events for row in found)
+    return {short[row.events[0]] for row in found}
+
+
+def test_a_part_of_itself_is_an_alarm() -> None:
+    rows = view(put_in("a", 1, "A", "A"), put_in("b", 2, "B", "C"))
+    assert own_parts(rows) == {"a"}
+    assert len([row for row in of(rows, LinkRow) if row.relation == "part"]) == 2
+
+
+def test_a_part_of_itself_through_others_is_an_alarm_at_each_link_between() -> None:
+    made = event(
+        "m", "make", 3, run="R1", inputs=[{"ref": name("C")}], outputs=[{"ref": name("A")}]
+    )
+    chain = (put_in("a", 1, "A", "B"), put_in("b", 2, "B", "C"))
+    aside = (put_in("c", 1, "X", "B"), put_in("d", 4, "C", "Z"))
+    assert own_parts(view(*chain, *aside)) == set()
+    assert own_parts(view(*chain, *aside, made)) == {"a", "b", "m"}
+
+
+def test_a_feeder_that_is_fed_into_what_it_holds_is_an_alarm() -> None:
+    rows = view(
+        event("a", "move", 1, what=name("A"), to=holder("feeder/F")),
+        work("p", 1, 5, name("A"), feeds=[("feeder/F", "1")]),
+    )
+    assert own_parts(rows) == {"a"}
+
+
+def test_two_things_that_turn_out_to_be_one_are_no_part_of_each_other() -> None:
+    one = event("c", "name", 5, item=name("A"), same_as=name("B"))
+    assert own_parts(view(put_in("a", 1, "A", "B"))) == set()
+    assert own_parts(view(put_in("a", 1, "A", "B"), one)) == {"a"}
+
+
+def test_a_correction_ends_the_circle() -> None:
+    wrong = (put_in("a", 1, "A", "B"), put_in("b", 2, "B", "A"))
+    assert own_parts(view(*wrong)) == {"a", "b"}
+    assert own_parts(view(*wrong, put_in("c", 2, "D", "A", replaces=["b"]))) == set()
 
 
 def test_of_two_corrections_the_later_said_wins_with_an_alarm() -> None:

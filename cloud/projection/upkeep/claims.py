@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeAlias
 from uuid import UUID
 
 from cloud.projection.holders import Taken
@@ -28,11 +30,14 @@ from cloud.projection.rows import (
     ValueRow,
 )
 from cloud.projection.states import state_rows, subjects_of
+from cloud.projection.upkeep.circles import find_circles
 from cloud.projection.upkeep.counts import recount
 from cloud.projection.upkeep.holders import contents_put_by, met_by
 from cloud.projection.whole import by_mention
 from cloud.projection.workspace import Workspace
 from protocols.events import Event, GapEvent, MakeEvent, MoveEvent, PassEvent, StateEvent
+
+Relinked: TypeAlias = tuple[list[LinkRow], list[LinkRow]]  # as they stood, as they stand
 
 
 @dataclass(slots=True)
@@ -53,10 +58,14 @@ class Stale:
 async def derive(ws: Workspace, stale: Stale, masters: Masters) -> None:
     """Bring every row up to date that follows from what is stale."""
     await _records(ws, stale, masters)
-    await _claims(ws, stale)
     spoken = stale.spoken
-    await _parts(ws, {one: event for one, event in spoken.items() if _may(event, MoveEvent)})
-    await _mixes(ws, {one: event for one, event in spoken.items() if _may(event, MakeEvent)})
+    relinked = [
+        await _claims(ws, stale),
+        await _parts(ws, {one: event for one, event in spoken.items() if _may(event, MoveEvent)}),
+        await _mixes(ws, {one: event for one, event in spoken.items() if _may(event, MakeEvent)}),
+    ]
+    old, new = (list(chain.from_iterable(side)) for side in zip(*relinked, strict=True))
+    await find_circles(ws, old, new)
     await _states(ws, {one: event for one, event in spoken.items() if _may(event, StateEvent)})
     await _contents(ws, stale.mounts)
 
@@ -93,7 +102,7 @@ async def _records(ws: Workspace, stale: Stale, masters: Masters) -> None:
     await recount(ws, before, after, gaps, masters.calendars)
 
 
-async def _claims(ws: Workspace, stale: Stale) -> None:
+async def _claims(ws: Workspace, stale: Stale) -> Relinked:
     events = [
         event
         for event in (await ws.events(stale.claimed)).values()
@@ -108,9 +117,9 @@ async def _claims(ws: Workspace, stale: Stale) -> None:
     ws.replace(
         await ws.read(PassItemRow, "pass_id", passes), [row for one in claims for row in one.items]
     )
-    ws.replace(
-        await ws.read(LinkRow, "owner", passes), [row for one in claims for row in one.links]
-    )
+    old, new = await ws.read(LinkRow, "owner", passes), [row for one in claims for row in one.links]
+    ws.replace(old, new)
+    return old, new
 
 
 def _sources(met: Mapping[UUID, Mapping[str, tuple[Taken, ...]]]) -> set[UUID]:
@@ -123,7 +132,7 @@ def _sources(met: Mapping[UUID, Mapping[str, tuple[Taken, ...]]]) -> set[UUID]:
     }
 
 
-async def _parts(ws: Workspace, moves: Mapping[UUID, Event | None]) -> None:
+async def _parts(ws: Workspace, moves: Mapping[UUID, Event | None]) -> Relinked:
     """Every pair that these moves tie or untie, or did so far."""
     meant = await meant_by(ws, moves)
     old = await ws.read(JointRow, "event", moves)
@@ -136,7 +145,7 @@ async def _parts(ws: Workspace, moves: Mapping[UUID, Event | None]) -> None:
     ws.replace(old, new)
     pairs = {(one.child, one.parent): one.pair for one in (*old, *new)}
     if not pairs:
-        return
+        return [], []
     joints = await ws.read(JointRow, "pair", pairs.values())
     events = await ws.events({one.event for one in joints})
     known = {one: event for one, event in events.items() if isinstance(event, MoveEvent)}
@@ -145,21 +154,22 @@ async def _parts(ws: Workspace, moves: Mapping[UUID, Event | None]) -> None:
     by_pair: dict[UUID, list[JointRow]] = {}
     for joint in joints:
         by_pair.setdefault(joint.pair, []).append(joint)
-    ws.replace(stood, [row for own in by_pair.values() for row in part_links(own, known)])
+    links = [row for own in by_pair.values() for row in part_links(own, known)]
+    ws.replace(stood, links)
+    return stood, links
 
 
-async def _mixes(ws: Workspace, makes: Mapping[UUID, Event | None]) -> None:
+async def _mixes(ws: Workspace, makes: Mapping[UUID, Event | None]) -> Relinked:
     meant = await meant_by(ws, makes)
     stood = [one for one in await ws.read(LinkRow, "owner", makes) if one.relation == MADE_OF]
-    ws.replace(
-        stood,
-        [
-            row
-            for make in makes.values()
-            if isinstance(make, MakeEvent)
-            for row in made_links(make, meant)
-        ],
-    )
+    links = [
+        row
+        for make in makes.values()
+        if isinstance(make, MakeEvent)
+        for row in made_links(make, meant)
+    ]
+    ws.replace(stood, links)
+    return stood, links
 
 
 async def _states(ws: Workspace, events: Mapping[UUID, Event | None]) -> None:

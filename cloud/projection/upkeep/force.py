@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from cloud.projection.force import head_of, in_force
+from cloud.projection.force import REPLACED_TWICE, VOID_OF_VOID, head_of, in_force
 from cloud.projection.rows import (
     GapRow,
     HeadRow,
@@ -49,8 +49,8 @@ async def turn(ws: Workspace, event: Event, recorded_seq: int) -> Turned | None:
     after = [replace(one, in_force=one.event in force.standing) for one in family]
     ws.replace((), after)
     ws.replace((), [ReplacedRow(UUID(one), head.event) for one in head.replaces])
-    alarms = await ws.read(TraceAlarmRow, "owner", [one.event for one in family])
-    ws.replace(alarms, force.alarms)
+    stood = await ws.read(TraceAlarmRow, "owner", [one.event for one in family])
+    ws.replace([one for one in stood if one.name in _ALARMS], force.alarms)
     was = {one.event: one.in_force for one in family}
     return Turned(
         tuple(one for one in after if one.in_force and not was[one.event]),
@@ -58,6 +58,7 @@ async def turn(ws: Workspace, event: Event, recorded_seq: int) -> Turned | None:
     )
 
 
+_ALARMS: Final = frozenset({REPLACED_TWICE, VOID_OF_VOID})
 _BY_EVENT: Final[tuple[tuple[type[Row], str], ...]] = (
     (HolderOpRow, "event"),
     (StatementRow, "event"),
