@@ -39,7 +39,9 @@ settings.register_profile(
 )
 settings.load_profile("patient")
 
-UNIT_TIMEOUT_S = 60  # far above what a unit test may take, for machines that do more than one thing
+UNIT_TIMEOUT_S = (
+    120  # far above what a unit test may take, for machines that do more than one thing
+)
 
 _numbers = itertools.count(1)
 
