@@ -246,7 +246,7 @@ def _agent_plan(
         TestRead(device, group, config.devices[device].groups[group].mode, plan)
         for (device, group), plan in groups.items()
     )
-    reports = {path: r for path, one in known.items() if (r := _report(config, one)) is not None}
+    reports = {path: r for path, one in known.items() if (r := _report(config, one, binding))}
     facts = {path: _facts(config, one, binding) for path, one in known.items()}
     return AgentPlan(devices, binding, reports, facts, tests)
 
@@ -275,10 +275,12 @@ def _set_plans(
     return found
 
 
-def _report(config: EdgeConfig, one: Known) -> Report | None:
+def _report(config: EdgeConfig, one: Known, binding: Compiled) -> Report | None:
     """Tag before group before device before agent. A deadband that means nothing is left out."""
     at = one.configured
     report = at.tag.report or at.in_group.report or at.in_device.report or config.report
+    if report is not None and at.path in binding.counters:
+        return report.of_a_counter()
     if report is None or one.type is None or report.suits(one.type):
         return report
     return report.model_copy(update={"deadband": None})
@@ -287,7 +289,7 @@ def _report(config: EdgeConfig, one: Known) -> Report | None:
 def _facts(config: EdgeConfig, one: Known, binding: Compiled) -> TagFacts:
     at, tag = one.configured, one.configured.tag
     station, nest = binding.stations.get(at.path, ("", ""))
-    report = _report(config, one)
+    report = _report(config, one, binding)
     said: dict[str, Any] | None = None
     if report is not None:
         said = report.model_dump(mode="json", exclude_defaults=True) | {"on": str(report.on)}

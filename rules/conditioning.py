@@ -77,6 +77,13 @@ class Report(BaseModel):
             raise ValueError("min_time is longer than max_time")
         return self
 
+    def of_a_counter(self) -> "Report":
+        """The same, but no change is held back: a count not seen would be a cycle not counted."""
+        exact = self.on not in (On.PERIOD, On.OFF)
+        if exact and self.deadband is None and self.min_time is None:
+            return self
+        return Report(max_time=self.max_time)
+
     def suits(self, of: DataType) -> bool:
         """False: the deadband means nothing for this type."""
         return self.deadband is None or of.element.value_class in _NUMERIC

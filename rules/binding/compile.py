@@ -51,6 +51,7 @@ def compile_binding(
         read_sets=sets,
         notes=tuple(dict.fromkeys(findings.notes)),
         stations=_stations(nests, sets),
+        counters=frozenset(plan.cycle.key.count.path for plan in nests if plan.cycle.key),
     )
 
 

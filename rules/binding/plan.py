@@ -261,6 +261,7 @@ class Compiled:
         read_sets: name → tag paths of one device, read only on request.
         notes: what works otherwise than one may think; printed by `check`, stops nothing.
         stations: tag path → (station, nest) that uses it, for its declaration; nest empty: several.
+        counters: tags that count cycles; no change of theirs may be held back by conditioning.
     """
 
     site: str
@@ -268,3 +269,4 @@ class Compiled:
     read_sets: Mapping[str, tuple[str, ...]]
     notes: tuple[Problem, ...]
     stations: Mapping[str, tuple[str, str]]
+    counters: frozenset[str]

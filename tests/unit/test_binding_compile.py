@@ -93,6 +93,11 @@ def test_tags_know_their_station_and_nest() -> None:
     assert of["st010.taken"] == ("L1/ST010", "")
 
 
+def test_counters_are_named_so_that_conditioning_leaves_them_alone() -> None:
+    counters = {"st010.cycle_no", "p20.a.cycle_no", "p20.b.cycle_no", "f07.scan_no", "st000.count"}
+    assert compiled().counters == counters
+
+
 def test_the_revision_is_of_what_is_written_and_nothing_else() -> None:
     before = compiled()
     assert compiled().nests[0].rev == before.nests[0].rev

@@ -253,6 +253,23 @@ def test_a_deadband_suits_numbers_only() -> None:
     assert [report.suits(kind) for kind in (DataType.TEXT, DataType.BOOL)] == [False, False]
 
 
+@pytest.mark.parametrize(
+    ("written", "exact"),
+    [
+        ({"on": "received"}, {"on": "received"}),
+        ({"max_time": "1m"}, {"max_time": "1m"}),
+        ({"on": "off"}, {}),
+        ({"on": "period", "max_time": "1m"}, {"max_time": "1m"}),
+        ({"deadband": {"absolute": 2}, "max_time": "1m"}, {"max_time": "1m"}),
+        ({"min_time": "1s"}, {}),
+    ],
+)
+def test_no_change_of_a_counter_is_held_back(
+    written: dict[str, object], exact: dict[str, object]
+) -> None:
+    assert Report.model_validate(written).of_a_counter() == Report.model_validate(exact)
+
+
 def test_a_tag_once_a_batch_is_decided_in_one_turn() -> None:
     stage = Conditioner({f"a.x{at}": Report() for at in range(500)})
     batch = from_samples([sample(f"a.x{at}", 0, 1.0) for at in range(500)])
