@@ -201,7 +201,7 @@ def _binding_facts(one: Known) -> BindingFacts:
         type=one.type,
         device=one.configured.device,
         group=one.configured.group,
-        mode=group.mode,
+        mode=Mode.CYCLIC if group.mode is Mode.SUBSCRIBE else group.mode,  # polled instead
         interval_us=None if interval is None else round(interval.total_seconds() * 1e6),
         first=one.first,
         length=one.length,

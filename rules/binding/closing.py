@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from protocols.events import ClockInfo, EndedBy, Event, NameEvent, NameRef, PassEvent
-from rules.binding.counting import Count
-from rules.binding.cycling import Closing, EdgesState, Unnamed, extend_values
+from rules.binding.counting import UNKNOWN_MANY, Count
+from rules.binding.cycling import Closing, EdgesState, Unnamed, extend_values, use_reads
 from rules.binding.effects import Cause, effects_of
 from rules.binding.evidence import Evidence
 from rules.binding.identity import Claim, Identity, judge
-from rules.binding.numbering import heard_since
+from rules.binding.numbering import heard_from
 from rules.binding.plan import (
     EdgesPlan,
     ScanFeed,
@@ -23,14 +23,17 @@ from rules.binding.readers import (
     fresh_claims,
     freshness,
     holder_claim,
+    made_us,
     name_key,
+    not_later,
     read_claim,
     refuse_reuse,
+    sure_since,
 )
 from rules.binding.record import Record, broken_record, make_record, purpose_of
 from rules.binding.rows import Past, Reading
 from rules.binding.telling import Cycle, Teller
-from rules.binding.texts import Read, TextState, forget_until
+from rules.binding.texts import Read, TextState
 
 _START_UNKNOWN_US: Final = 3_600_000_000  # without a start, a window goes back at most so far
 
@@ -64,12 +67,20 @@ class Ended:
 
     def _fresh(self, missed: int) -> Freshness:
         """Without a start, what was read before anything was seen may be an earlier cycle's."""
-        cycle, last_us = self.closing.cycle, self.state.last_end_us
-        until_us = self.closing.sure_us
-        fresh = freshness(self.teller.plan.items, last_us, cycle.started_us, until_us)
-        if cycle.started_us is not None:
-            return replace(fresh, missed=missed, heard_us=cycle.heard_us)
-        return replace(fresh, after_us=max(cycle.begun_us, fresh.after_us or cycle.begun_us))
+        cycle, state = self.closing.cycle, self.state
+        until_us, used_us = self.closing.sure_us, state.reads_to_us
+        fresh = freshness(self.teller.plan.items, state.last_end_us, cycle.started_us, until_us)
+        if cycle.started_us is None:
+            begun_us = max(cycle.begun_us, fresh.after_us or cycle.begun_us)
+            return replace(fresh, after_us=begun_us, last_us=begun_us)
+        fresh = replace(fresh, last_us=not_later(used_us, until_us))
+        if self._may_be_two():
+            return replace(fresh, missed=UNKNOWN_MANY)
+        return replace(fresh, missed=missed, heard_us=cycle.heard_us)
+
+    def _may_be_two(self) -> bool:
+        """Nothing counts, and after a silence the end may be a later cycle's than the start."""
+        return self.closing.across_silence and self.teller.plan.cycle.key is None
 
     def _record(self, count: Count, evidence: Evidence) -> Record:
         plan, closing = self.teller.plan, self.closing
@@ -147,7 +158,8 @@ class Ended:
             return []
         read, ref = reads[0]
         cycle = self.teller.plan.cycle
-        heard = isinstance(cycle, EdgesPlan) and heard_since(self.state, cycle, unnamed.ended_us)
+        told = (unnamed.ended_us, fresh.start_us)
+        heard = isinstance(cycle, EdgesPlan) and heard_from(self.state, cycle, *told)
         if read.at_us > unnamed.until_us or fresh.missed or not heard:
             return []
         return [name_late(self.teller, self.state, unnamed, (read, ref))]
@@ -159,12 +171,12 @@ class Ended:
         """Reads of this cycle are used up, and so are those that may be its own or the next's."""
         state, items, ended_us = self.state, self.teller.plan.items, self.closing.ended_us
         named = identity is not None and identity.ref is not None
-        for text in state.texts.values():
-            forget_until(text, fresh.until_us if named else ended_us)
+        use_reads(state, fresh.until_us if named else ended_us)
         state.name = name_key(identity.name if identity else None)
         nameless = identity is not None and identity.ref is None
         if items and items.bind_later and items.after_us and nameless:
-            state.unnamed = Unnamed(event.pass_id, ended_us, ended_us + items.after_us)
+            until_us = ended_us + items.after_us
+            state.unnamed = Unnamed(event.pass_id, ended_us, until_us, sure_since(fresh, ended_us))
 
 
 def late_reads(
@@ -176,7 +188,12 @@ def late_reads(
     text = state.texts.get(witness.source) if witness else None
     if witness is None or text is None:
         return []
-    reads = [read for read in text.reads if unnamed.ended_us < read.at_us <= until_us]
+    after_us = unnamed.ended_us if unnamed.after_us is None else unnamed.after_us
+    reads = [
+        read
+        for read in text.reads
+        if unnamed.ended_us < read.at_us <= until_us and made_us(read) >= after_us
+    ]
     named = [(read, claim_of(witness, read).named.ref) for read in reads]
     return [(read, ref) for read, ref in named if ref is not None]
 
@@ -186,8 +203,7 @@ def name_late(
 ) -> NameEvent:
     """The read is used up."""
     at_us = read[0].at_us
-    for text in state.texts.values():
-        forget_until(text, at_us)
+    use_reads(state, at_us)
     return teller.tell_late_name(unnamed.pass_id, read[1], at_us)
 
 

@@ -7,11 +7,12 @@ Rule 2: back is a wrap if it leaves out at most `jump_max` counts, else a reset:
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from rules.binding.plan import KeyPlan
 
 Draw: TypeAlias = Callable[[], int]
+UNKNOWN_MANY: Final = 2**31  # cycles that nobody saw
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,13 @@ def count_on(last: Count | None, raw: int, key: KeyPlan, draw: Draw) -> Counted:
     count = last.count + forward
     missed = (last.count + 1, count - 1) if forward > 1 else None
     return Counted(Count(last.series, count, raw), Step.NEXT, missed)
+
+
+def left_out(before: Count | None, count: Count | None) -> int:
+    """How many cycles between two counts nobody saw; of two series nobody knows."""
+    if before is None or count is None or before.series != count.series:
+        return UNKNOWN_MANY
+    return max(0, count.count - before.count - 1)
 
 
 def forked(last: Count | None, draw: Draw) -> Count | None:

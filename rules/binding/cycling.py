@@ -10,7 +10,7 @@ from rules.binding.counting import Count
 from rules.binding.plan import EdgePlan, NestPlan, Source, ValuePlan
 from rules.binding.readers import NameKey
 from rules.binding.rows import Past, Reading
-from rules.binding.texts import TextState
+from rules.binding.texts import TextState, forget_until
 
 CHANGES_MAX: Final = 64
 
@@ -32,12 +32,13 @@ class Change:
 class Level:
     """The newest row of a tag, and its newest usable value.
 
-    `heard_us`: since then usable rows have come without a silence.
+    `heard_us`: since then usable rows have come without a silence. `changed_us`: when it changed.
     """
 
     at_us: int | None = None
     good_us: int | None = None
     heard_us: int | None = None
+    changed_us: int | None = None
     value: int | None = None
 
 
@@ -47,7 +48,7 @@ class Open:
 
     `before_raw`, `raw`: the counter just before the start that was seen, and since.
     `number`: the cycle's own, where something else than these two tells it. `heard_us`: since then
-    nothing was overlooked before it began.
+    nothing was overlooked before it began. None: nobody knows.
     """
 
     begun_us: int
@@ -83,16 +84,29 @@ class Closing:
 
 @dataclass(slots=True)
 class Unnamed:
-    """The last pass had no good name; a read up to `until_us` may still give it one."""
+    """The last pass had no good name; a read up to `until_us` may still give it one.
+
+    `after_us`: of what was read earlier, some may have been for cycles before.
+    """
 
     pass_id: UUID
     ended_us: int
     until_us: int
+    after_us: int | None = None
 
 
 @dataclass(slots=True)
 class EdgesState:
+    """`overlooked_to`: counts after `last` and up to it were told as a gap already.
+
+    `counted_us`: when the counter was last seen to change, of the changes that were decided.
+    `reads_to_us`: reads up to it are used up.
+    """
+
     last: Count | None = None
+    overlooked_to: int | None = None
+    counted_us: int | None = None
+    reads_to_us: int | None = None
     forked: bool = False
     counts_at_start: bool | None = None
     last_end_us: int | None = None
@@ -119,10 +133,12 @@ def take_level(state: EdgesState, source: Source, row: Reading) -> Change | None
         return None
     value = int(row.value)
     change = None
-    silent = bool(silence_us) and row.time_us - (level.good_us or 0) > silence_us
+    since_us = row.time_us - (level.good_us or 0)
+    silent = bool(silence_us) and not 0 <= since_us <= silence_us  # or the clock was set back
     level.heard_us = row.time_us if silent or level.heard_us is None else level.heard_us
     if level.good_us is not None and value != level.value:
         change = Change(row.time_us, level.good_us, value, silent)
+        level.changed_us = row.time_us
     level.value, level.good_us = value, row.time_us
     return change
 
@@ -131,6 +147,12 @@ def queue(changes: list[Change], change: Change) -> None:
     """Bounded: nobody decides anything from the 65th change that still waits."""
     changes.append(change)
     del changes[:-CHANGES_MAX]
+
+
+def use_reads(state: EdgesState, until_us: int) -> None:
+    state.reads_to_us = until_us
+    for text in state.texts.values():
+        forget_until(text, until_us)
 
 
 def becomes(edge: EdgePlan, path: str, change: Change) -> bool:

@@ -24,10 +24,11 @@ from rules.binding.cycling import (
     queue,
     take_level,
     triggered_values,
+    use_reads,
 )
 from rules.binding.ending import GRACE_US, Endings
 from rules.binding.late import LateReads
-from rules.binding.numbering import covered_until, heard_since, heard_times, numbering_of
+from rules.binding.numbering import covered_until, heard_from, heard_times, numbering_of
 from rules.binding.plan import EdgesPlan, Source
 from rules.binding.readers import polled_witnesses, take_row
 from rules.binding.rows import Past, Reading
@@ -120,6 +121,7 @@ class EdgesNest:
             self._endings.tell_open(self.state, call)
         self._late.ask(self.state.closings, call)
         self._endings.tell_ready(self.state, call)
+        self._endings.tell_overlooked(self.state, call)
 
     def on_tick(self, call: Call) -> None:
         self.settle(call)
@@ -195,6 +197,7 @@ class EdgesNest:
             case _:
                 self.state.counts.pop(0)
                 self._counted_on(change, pasts)
+                self.state.counted_us = change.at_us
 
     def _start(self, change: Change, pasts: Pasts) -> None:
         if self.state.open is not None:
@@ -205,11 +208,22 @@ class EdgesNest:
 
     def _open(self, open_: Open, pasts: Pasts) -> None:
         self._advance(open_.begun_us, pasts)
-        open_.heard_us = max(heard_times(self.state, self._cycle), default=None)
+        open_.heard_us = self._nothing_overlooked_since(open_)
         self.state.open, self.state.swallow_end = open_, False
         if self._cycle.key is None:
             open_.count = self._count_own()
         begin_values(open_, self._plan, pasts)
+
+    def _nothing_overlooked_since(self, open_: Open) -> int | None:
+        """A cycle too short for two polls shows in the counter alone."""
+        heard_us = max(heard_times(self.state, self._cycle), default=None)
+        if self._cycle.key is None:
+            # Still swallowing: the cycle before may have run on until now, and been read for.
+            return open_.begun_us if self.state.swallow_end else heard_us
+        if heard_us is None:
+            return None
+        known = open_.before_raw is not None
+        return max(heard_us, self.state.counted_us or heard_us) if known else None
 
     def _raw_before(self, change: Change, pasts: Pasts) -> int | None:
         """The counter just before a start. After a silence that tells nothing."""
@@ -224,6 +238,7 @@ class EdgesNest:
     def _end(self, change: Change, pasts: Pasts) -> None:
         if self.state.open is None and self.state.swallow_end:
             self.state.swallow_end = False
+            use_reads(self.state, change.at_us)
             return
         if self.state.open is None:
             self.state.open = Open(change.at_us, None)
@@ -254,7 +269,8 @@ class EdgesNest:
             return
         self._advance(change.at_us, pasts)
         self.state.open = None
-        silent = change.across_silence or not heard_since(self.state, self._cycle, open_.begun_us)
+        told = (open_.begun_us, change.at_us)
+        silent = change.across_silence or not heard_from(self.state, self._cycle, *told)
         across = silent and by is EndedBy.END
         if by is EndedBy.END and open_.raw_at_us > change.since_us:
             open_.raw = None  # read with the end or after it: not surely while the cycle ran
@@ -266,11 +282,14 @@ class EdgesNest:
         """Until then it certainly ran: what was read later may be the next cycle's."""
         if closing.ended_by is EndedBy.END:
             return closing.ended_us - (closing.error_us if closing.across_silence else 0)
-        if closing.ended_by is EndedBy.TIMEOUT:
-            level = self.state.levels.get(self._cycle.end.source.path)
-            known_us = level.good_us if level is not None else None
-            return max(closing.cycle.begun_us, min(closing.ended_us, known_us or 0))
-        return closing.cycle.begun_us
+        begun_us = closing.cycle.begun_us
+        end = self.state.levels.get(self._cycle.end.source.path)
+        if closing.ended_by is not EndedBy.TIMEOUT or end is None or end.good_us is None:
+            return begun_us
+        until_us = min(closing.ended_us, end.good_us)
+        runs = end.value != int(self._cycle.end.to)  # else it may have ended in a silence
+        surely = runs and heard_from(self.state, self._cycle, begun_us, until_us)
+        return max(begun_us, until_us) if surely else begun_us
 
     def _advance(self, until_us: int, pasts: Pasts) -> None:
         open_ = self.state.open
@@ -300,5 +319,5 @@ class EdgesNest:
         if open_ is None or numbering is None or open_.raw is not None:
             return
         row = numbering.past.after(open_.begun_us)
-        if row is not None and heard_since(self.state, self._cycle, open_.begun_us):
+        if row is not None and heard_from(self.state, self._cycle, open_.begun_us, row.time_us):
             open_.raw, open_.raw_at_us = numbering.read(row), row.time_us

@@ -10,19 +10,18 @@ from typing import Final
 
 from protocols.events import EndedBy, PassEvent
 from rules.binding.closing import Ended, late_reads, lost_part, name_late
-from rules.binding.counting import Count, Step, Tokens, count_on, forked
-from rules.binding.cycling import Closing, EdgesState, Open
+from rules.binding.counting import UNKNOWN_MANY, Count, Step, Tokens, count_on, forked, left_out
+from rules.binding.cycling import Closing, EdgesState, Open, use_reads
 from rules.binding.late import LateReads
-from rules.binding.numbering import Numbering, covered_until, heard_since, numbering_of
+from rules.binding.numbering import Numbering, covered_until, heard_from, numbering_of
+from rules.binding.overlooked import overlooked_gap, untold
 from rules.binding.plan import EdgesPlan, KeyPlan
 from rules.binding.rows import Past, Reading
 from rules.binding.telling import Call, Teller, conditions_of, watch_condition
-from rules.binding.texts import forget_until
 
 GRACE_US: Final = 2_000_000  # batches may wait so long in the channel behind the poller
 WAIT_MAX_US: Final = 10_000_000
 CLOSINGS_MAX: Final = 4
-UNKNOWN_MANY: Final = 2**31
 
 
 class Endings:
@@ -41,6 +40,10 @@ class Endings:
             if not (full or self._is_complete(state, state.closings[0], call)):
                 return
             self._finish(state, state.closings.pop(0), call)
+
+    def tell_overlooked(self, state: EdgesState, call: Call) -> None:
+        gap = overlooked_gap(self._teller, state, self._cycle)
+        call.told.events += [gap] if gap is not None else []
 
     def tell_open(self, state: EdgesState, call: Call) -> None:
         """Only with a number that is surely this cycle's, and after all cycles before."""
@@ -62,7 +65,7 @@ class Endings:
         reads = late_reads(self._teller, state, unnamed, unnamed.until_us)
         before_us = items.before_us or 0
         covered_us = covered_until(state, self._cycle) or 0
-        if not heard_since(state, self._cycle, unnamed.ended_us):
+        if not heard_from(state, self._cycle, unnamed.ended_us, covered_us):
             state.unnamed = None
         elif reads and covered_us > reads[0][0].at_us + before_us:
             call.told.events.append(name_late(self._teller, state, unnamed, reads[0]))
@@ -109,8 +112,7 @@ class Endings:
         begun = closing.cycle.started_us is not None
         self._watch(state, call, ("counter", text if begun else None), closing.ended_us)
         state.last_end_us = closing.ended_us
-        for reader in state.texts.values():
-            forget_until(reader, closing.ended_us)
+        use_reads(state, closing.ended_us)
 
     def _without_the_lost(
         self, state: EdgesState, closing: Closing, numbering: Numbering, call: Call
@@ -135,7 +137,7 @@ class Endings:
         if raw is None or key is None:
             return None, 0
         count = self._take_count(state, closing, (raw, key), call)
-        return count, _left_out(before, count)
+        return count, left_out(before, count)
 
     def _take_count(
         self, state: EdgesState, closing: Closing, of: tuple[int, KeyPlan], call: Call
@@ -148,9 +150,12 @@ class Endings:
             counted = count_on(forked(state.last, draw), raw, key, draw)
         if counted.step is Step.SAME:
             return None
-        if counted.missed is not None:
+        if counted.step is not Step.NEXT:
+            state.overlooked_to = None
+        missed = untold(state, counted.missed) if counted.missed is not None else None
+        if missed is not None:
             cycle = Ended(self._teller, state, closing, {}, {}).cycle()
-            gap = self._teller.tell_gap(counted.count, counted.missed, cycle, state.last_end_us)
+            gap = self._teller.tell_gap(counted.count, missed, cycle, state.last_end_us)
             call.told.events.append(gap)
         state.last = counted.count
         return counted.count
@@ -187,13 +192,6 @@ class Endings:
         self, state: EdgesState, call: Call, condition: tuple[str, str | None], at_us: int
     ) -> None:
         watch_condition(state.raised, self._teller, call.told, condition, at_us)
-
-
-def _left_out(before: Count | None, count: Count | None) -> int:
-    """How many cycles between two counts nobody saw; of two series nobody knows."""
-    if before is None or count is None or before.series != count.series:
-        return UNKNOWN_MANY
-    return max(0, count.count - before.count - 1)
 
 
 def _covers(pasts: dict[str, Past], path: str, time_us: int) -> bool:

@@ -1,12 +1,12 @@
 """From one whole reading of a mailbox to the pass it tells of: when, whose, what it caused."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from protocols.events import ClockInfo, ClockKind, EndedBy, Event, Outcome
 from rules.binding.clocks import ClockState, Offset, learn
-from rules.binding.counting import Count
+from rules.binding.counting import Count, left_out
 from rules.binding.effects import Cause, Effects, effects_of
 from rules.binding.evidence import Evidence
 from rules.binding.identity import Claim, Identity, judge
@@ -19,6 +19,7 @@ from rules.binding.readers import (
     holder_claim,
     judged,
     name_key,
+    not_later,
     read_claim,
     refuse_reuse,
 )
@@ -80,9 +81,7 @@ class HandOver:
         """Tell the pass and remember it as the last one."""
         evidence = Evidence(self._polled, self.block)
         cycle = self._when(evidence)
-        fresh = freshness(
-            self.teller.plan.items, self.state.last_to_us, cycle.started_us, self._seen_us
-        )
+        fresh = self._fresh(count, cycle.started_us)
         identity = self._identity(evidence, fresh)
         purpose = purpose_of(self.teller.plan.context, evidence)
         cause = Cause(self.teller, count, cycle, evidence, purpose)
@@ -96,6 +95,14 @@ class HandOver:
     def moment(self) -> Cycle:
         """The time of this reading, for what was not a pass."""
         return self._cycle(None, self.read_us, ClockInfo())
+
+    def give_up(self, count: Count) -> None:
+        """A result that could not be read is no pass; what was read for it is used up."""
+        to_us = self.moment().to_us
+        for reader in self.state.texts.values():
+            forget_until(reader, to_us)
+        self.state.last, self.state.last_to_us = count, to_us
+        self.state.seen_us = self.state.unseen_us = None
 
     @property
     def read_us(self) -> int:
@@ -118,6 +125,13 @@ class HandOver:
     def _polled(self, source: Source) -> Reading | None:
         past = self.pasts.get(source.path)
         return past.before(self._seen_us) if past else None
+
+    def _fresh(self, count: Count, started_us: int | None) -> Freshness:
+        """A read may have been for a result that the PLC did not keep until it was taken."""
+        last, last_us = self.state.last, self.state.last_to_us
+        fresh = freshness(self.teller.plan.items, last_us, started_us, self._seen_us)
+        missed = left_out(last, count) if last is not None else 0
+        return replace(fresh, last_us=not_later(last_us, self._seen_us), missed=missed)
 
     def _identity(self, evidence: Evidence, fresh: Freshness) -> Identity | None:
         items = self.teller.plan.items

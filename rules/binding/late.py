@@ -50,7 +50,7 @@ class LateReads:
         if not self._cycle.read_sets:
             return
         for closing in closings:
-            if closing.ended_by is EndedBy.END:
+            if closing.ended_by is EndedBy.END and self._is_still_there(closing):
                 self._ask(self._reads.setdefault(closing.ended_us, _Late()), call)
 
     def on_read(self, token: int, batches: tuple[SampleBatch, ...]) -> None:
@@ -84,6 +84,10 @@ class LateReads:
             return late.rows
         mine = late.raw is not None and raw is not None and late.raw % key.modulus == raw
         return late.rows if mine else {}
+
+    def _is_still_there(self, closing: Closing) -> bool:
+        """After a restart only the counter can tell."""
+        return self._cycle.key_set is not None or not closing.cycle.restarted
 
     def _asked(self, token: int) -> _Late | None:
         return next((one for one in self._reads.values() if one.token == token), None)

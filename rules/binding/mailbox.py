@@ -222,8 +222,7 @@ class MailboxNest:
             missed = (first, counted.count.count)
             gap = self._teller.tell_gap(counted.count, missed, moment, self.state.last_to_us)
             told.events.append(gap.model_copy(update={"reason": text}))
-            self.state.last, self.state.last_to_us = counted.count, moment.to_us
-            self.state.seen_us = self.state.unseen_us = None
+            hand_over.give_up(counted.count)
         self._write_taken(told)
 
     def _tell_again(self, told: Told) -> None:

@@ -28,16 +28,14 @@ class Numbering:
             return open_.number
         if self.state.last is not None and open_.raw == self.state.last.raw:
             return None
-        known = open_.before_raw is not None
-        at_start = open_.raw != open_.before_raw if known else self.state.counts_at_start
-        return open_.raw if at_start else None
+        return open_.raw if self._counts_at_start(open_) else None
 
     def expected(self, open_: Open) -> int | None:
         """What this cycle is or will be counted as. None: not known."""
         own = self.own(open_)
         if own is not None or open_.raw is None:
             return own
-        at_end = self.state.counts_at_start is False or open_.before_raw == open_.raw
+        at_end = self._counts_at_start(open_) is False
         return (open_.raw + 1) % self.key.modulus if at_end else None
 
     def ended(self, closing: Closing) -> int | None:
@@ -50,6 +48,14 @@ class Numbering:
         if own is not None or closing.ended_by is EndedBy.TIMEOUT:
             return own
         return after if closing.ended_by is EndedBy.END else self._passed(closing.cycle, after)
+
+    def _counts_at_start(self, open_: Open) -> bool | None:
+        """As seen of this cycle, unless that contradicts what was seen of whole ones."""
+        learnt = self.state.counts_at_start
+        if open_.before_raw is None:
+            return learnt
+        seen = open_.raw != open_.before_raw
+        return seen if learnt in (None, seen) else None
 
     def _passed(self, open_: Open, after: int | None) -> int | None:
         """The number of a cycle that the next one ended: counted, if the counter went past it."""
@@ -81,13 +87,26 @@ class Numbering:
 
     def _is_late(self, row: Reading | None, closing: Closing) -> bool:
         """A row after the end, when the next cycle may have counted on."""
-        if row is None or closing.ended_by not in (EndedBy.END, EndedBy.TIMEOUT):
-            return False
         state, ended_us = self.state, closing.ended_us
+        if closing.ended_by not in (EndedBy.END, EndedBy.TIMEOUT):
+            return False
+        if row is None or row.time_us == ended_us:
+            return False
         begun = [one.cycle.begun_us for one in state.closings]
         begun += [state.open.begun_us] if state.open is not None else []
         times = (*begun, *heard_times(state, self.cycle))
-        return any(ended_us < time_us <= row.time_us for time_us in times)
+        unheard = not heard_until(state, self.cycle, row.time_us) or self._skipped(row, ended_us)
+        return unheard or any(ended_us < time_us <= row.time_us for time_us in times)
+
+    def _skipped(self, row: Reading, ended_us: int) -> bool:
+        """The counter was silent after the end and went on by more than this one cycle."""
+        silence_us, last = self.key.count.silence_us, self.state.last
+        if not silence_us or row.time_us <= ended_us + silence_us:
+            return False
+        return last is None or last.raw is None or self._went_on(last.raw, row) > 1
+
+    def _went_on(self, raw: int, row: Reading) -> int:
+        return (int(row.value) - raw) % self.key.modulus
 
 
 def numbering_of(cycle: EdgesPlan, state: EdgesState, pasts: dict[str, Past]) -> Numbering | None:
@@ -108,10 +127,22 @@ def covered_until(state: EdgesState, cycle: EdgesPlan) -> int | None:
     return min(times) if len(times) == len(levels) else None
 
 
-def heard_since(state: EdgesState, cycle: EdgesPlan, time_us: int) -> bool:
-    """Whether no cycle since then can have been overlooked: start and end told all the time."""
+def heard_from(state: EdgesState, cycle: EdgesPlan, from_us: int, to_us: int) -> bool:
+    """Whether no cycle can have been overlooked: start and end told from then to then."""
     times = heard_times(state, cycle)
-    return bool(times) and max(times) <= time_us
+    return bool(times) and max(times) <= from_us and heard_until(state, cycle, to_us)
+
+
+def heard_until(state: EdgesState, cycle: EdgesPlan, time_us: int) -> bool:
+    """Whether neither start nor end is silent at that time."""
+    polled = [one for one in (cycle.start.source, cycle.end.source) if one.silence_us]
+    levels = [state.levels.get(one.path) for one in polled]
+    return all(
+        level is not None
+        and level.good_us is not None
+        and level.good_us >= time_us - one.silence_us
+        for one, level in zip(polled, levels, strict=True)
+    )
 
 
 def heard_times(state: EdgesState, cycle: EdgesPlan) -> list[int]:

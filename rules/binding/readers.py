@@ -12,7 +12,7 @@ from rules.binding.plan import ItemsPlan, NestPlan, Source, WitnessPlan
 from rules.binding.rows import Reading
 from rules.binding.texts import Read, TextState, take_stamp, take_text
 
-_UNSURE_US: Final = 2_000_000  # a read whose time is less sure than this must fit wholly
+_UNSURE_US: Final = 2_000_000  # a read whose time is less sure than this must be wholly fresh
 NameKey = tuple[str, str, str]
 
 
@@ -20,13 +20,15 @@ NameKey = tuple[str, str, str]
 class Freshness:
     """A read counts after the first and up to the last time; the one before `start_us` is best.
 
+    `last_us`: reads up to it were used; a read must surely have been made after it.
     `missed`: cycles that nobody saw since the last one; a read may have been for them, unless it
-    was after `heard_us`, since when nothing was overlooked.
+    was surely made after `heard_us`, since when nothing was overlooked.
     """
 
     after_us: int | None
     until_us: int
     start_us: int
+    last_us: int | None = None
     missed: int = 0
     heard_us: int | None = None
 
@@ -56,8 +58,13 @@ def freshness(
     """What `fresh` means for this cycle; without a start only the end is known."""
     start_us = ended_us if started_us is None else started_us
     if items is None or items.before_us is None:
-        return Freshness(last_end_us, ended_us, start_us)
+        return Freshness(not_later(last_end_us, ended_us), ended_us, start_us)
     return Freshness(start_us - items.before_us - 1, ended_us, start_us)
+
+
+def not_later(last_us: int | None, now_us: int) -> int | None:
+    """None: the clock was set back since, so what is remembered bounds nothing."""
+    return last_us if last_us is not None and last_us <= now_us else None
 
 
 def fresh_claims(witness: WitnessPlan, state: TextState, fresh: Freshness) -> list[Claim]:
@@ -67,11 +74,25 @@ def fresh_claims(witness: WitnessPlan, state: TextState, fresh: Freshness) -> li
         return _standing(witness, state)
     before = [read for read in reads if read.at_us <= fresh.start_us]
     later = [read for read in reads if read.at_us > fresh.start_us]
-    claims = [claim_of(witness, read) for read in (*reversed(before), *later)]
-    names = {name_key(claim.named.ref) for claim in claims if claim.named.ref}
-    if len(names) > fresh.missed or not names:
-        return claims
-    return [claim if _is_sure(claim, fresh) else judged(claim, Outcome.STALE) for claim in claims]
+    best_first = [*reversed(before), *later]
+    claims = [claim_of(witness, read) for read in best_first]
+    return [
+        claim if claim.named.ref is None or _is_sure(read, fresh) else judged(claim, Outcome.STALE)
+        for read, claim in zip(best_first, claims, strict=True)
+    ]
+
+
+def made_us(read: Read) -> int:
+    """Not earlier than this. Seen after is not made after: the reader may have been silent."""
+    return read.at_us if read.since_us is None else min(read.since_us, read.at_us)
+
+
+def sure_since(fresh: Freshness, ended_us: int) -> int:
+    """What was read after it can only have been for this cycle or for later ones."""
+    known_us = fresh.heard_us if fresh.missed else fresh.last_us
+    if known_us is None or fresh.last_us is None:
+        return ended_us
+    return max(known_us, fresh.last_us)
 
 
 def claim_of(witness: WitnessPlan, read: Read) -> Claim:
@@ -122,17 +143,20 @@ def name_key(name: NameRef | None) -> NameKey | None:
     return (name.scheme, name.issuer, name.value) if name else None
 
 
-def _is_sure(claim: Claim, fresh: Freshness) -> bool:
-    heard = fresh.heard_us is not None and claim.at_us > fresh.heard_us
-    return heard or claim.named.ref is None
+def _is_sure(read: Read, fresh: Freshness) -> bool:
+    if not fresh.missed:
+        return True
+    return fresh.heard_us is not None and made_us(read) >= fresh.heard_us
 
 
 def _within(read: Read, fresh: Freshness) -> bool:
     after_us = fresh.after_us
     if read.at_us > fresh.until_us or (after_us is not None and read.at_us <= after_us):
         return False
-    unsure = read.since_us is None or read.at_us - read.since_us > _UNSURE_US
-    return not unsure or after_us is None or (read.since_us or after_us) >= after_us
+    since_us = made_us(read)
+    if fresh.last_us is not None and since_us < fresh.last_us:
+        return False
+    return after_us is None or read.at_us - since_us <= _UNSURE_US or since_us >= after_us
 
 
 def _standing(witness: WitnessPlan, state: TextState) -> list[Claim]:

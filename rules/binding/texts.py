@@ -40,6 +40,8 @@ def take_text(state: TextState, row: Reading, *, stamped: bool) -> None:
     """A row of the text."""
     if not row.usable:
         return
+    if row.time_us < state.raw_at_us:  # the clock was set back: when a read was made means nothing
+        state.reads, state.awaited = [], None
     changed = state.seen and row.value != state.raw
     since_us = state.raw_at_us if state.seen else None
     state.seen, state.raw, state.raw_at_us = True, row.value, row.time_us

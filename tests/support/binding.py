@@ -26,6 +26,15 @@ def stations() -> BindingConfig:
     return BindingConfig.model_validate(read_yaml(STATIONS.read_text()))
 
 
+def without_counter(**cycle: Any) -> BindingConfig:
+    """The four stations; nothing counts the presses. `cycle`: more of its keys."""
+    written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    press_station = written["stations"][1]
+    del press_station["cycle"]["key"]
+    press_station["cycle"] |= cycle
+    return BindingConfig.model_validate(written)
+
+
 def one_station(text: str, **patterns: str) -> BindingConfig:
     """One station as YAML, with patterns."""
     return BindingConfig.model_validate({"patterns": patterns, "stations": [read_yaml(text)]})

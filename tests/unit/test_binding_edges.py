@@ -6,7 +6,6 @@ import pytest
 
 from protocols.events import (
     EndedBy,
-    GapEvent,
     HolderRef,
     NameEvent,
     NameRef,
@@ -17,8 +16,9 @@ from protocols.events import (
 )
 from protocols.samples import SEVERITY_MASK
 from rules.binding.config import BindingConfig
-from tests.support.binding import compiled, one_station, stations
+from tests.support.binding import compiled, one_station, stations, without_counter
 from tests.support.plc import Bench
+from tests.support.presses import gaps
 from tests.support.stations import (
     bench,
     clamped,
@@ -41,10 +41,6 @@ def idle_bench(**options: Any) -> Bench:
     made = bench(devices=DEVICES, **options)
     made.poll(3)
     return made
-
-
-def gaps(made: Bench) -> list[tuple[int, int]]:
-    return [(one.from_count, one.to_count) for one in made.events if isinstance(one, GapEvent)]
 
 
 def test_a_cycle_becomes_a_pass_with_everything_in_it() -> None:
@@ -213,14 +209,6 @@ class TestCounting:
         press(made, "a", 0, dmc(4))
         assert made.counts(PRESS) == [1, 2, 3, 1]
         assert len({event.pass_id for event in made.passes(PRESS)}) == 4
-
-
-def without_counter(**cycle: Any) -> BindingConfig:
-    written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    press_station = written["stations"][1]
-    del press_station["cycle"]["key"]
-    press_station["cycle"] |= cycle
-    return BindingConfig.model_validate(written)
 
 
 class TestMissedEnds:

@@ -71,6 +71,21 @@ def test_every_mistake_is_told_at_once_with_its_remedy(monkeypatch: pytest.Monke
     assert refused(Path("mistakes.yaml")) == expected
 
 
+def test_a_group_to_subscribe_to_is_polled_and_its_silences_show(tmp_path: Path) -> None:
+    """Else an end after a silence could be taken for the end of another cycle."""
+    station = """
+stations:
+- station: L1/W10
+  cycle:
+    start: {edge: w10.running}
+    end: {edge: w10.running, to: false}
+    key: {count: w10.cycle_no, modulus: 65536}
+"""
+    text = SOUND.replace("interval: 100ms", "interval: 100ms\n        mode: subscribe") + station
+    (nest,) = check(written(tmp_path, text)).plan.binding.nests
+    assert {source.silence_us for source in nest.sources} == {500_000}
+
+
 def test_a_sound_file_becomes_a_plan(sound: Checked) -> None:
     (device,) = sound.plan.devices
     assert [(group.name, group.interval_s) for group in device.groups] == [
