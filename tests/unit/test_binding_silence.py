@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from protocols.events import EndedBy, NameEvent, NameRef, Outcome, PassRef, Verdict
+from rules.binding.config import BindingConfig
 from tests.support.binding import compiled, one_station, stations, without_counter
 from tests.support.plc import Bench
 from tests.support.presses import gaps
@@ -463,11 +464,7 @@ items: {trust: [scanner20.a], parse: dmc}
         assert self.names(made) == [None]
 
 
-def _before(seconds: int) -> Any:
-    config = stations()
-    press_station = config.stations[1]
-    assert press_station.items is not None
-    fresh = press_station.items.fresh.model_copy(update={"before_s": seconds})
-    items = press_station.items.model_copy(update={"fresh": fresh})
-    changed = press_station.model_copy(update={"items": items})
-    return config.model_copy(update={"stations": [config.stations[0], changed]})
+def _before(seconds: int) -> BindingConfig:
+    written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    written["stations"][1]["items"]["fresh"] = {"before_s": seconds, "after_s": 5}
+    return BindingConfig.model_validate(written)
