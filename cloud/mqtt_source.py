@@ -7,7 +7,6 @@ Rule 3: above the byte bound the socket is not read, so the broker's flow contro
 """
 
 import asyncio
-import re
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -21,13 +20,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from cloud.source import Appetite, Record
 from protocols.errors import ConfigError, Disconnected, Problem
+from protocols.topics import read_mqtt_topic, receipts_topic, subscriptions
 
-TOPIC: Final = re.compile(
-    r"tl/1/(?P<agent>[a-z0-9.-]{1,63})/(?P<channel>events|live|backlog|control|hello)"
-)
-SUBSCRIPTIONS: Final = tuple(
-    (f"tl/1/+/{channel}", 1) for channel in ("control", "events", "live", "backlog", "hello")
-)
+SUBSCRIPTIONS: Final = tuple((topic, 1) for topic in subscriptions())
 UNACKNOWLEDGED_BYTES_MAX: Final = 16 * 1024 * 1024
 ANSWERS_WAITING_MAX: Final = 4096
 CONNECT_S: Final = 10.0
@@ -162,7 +157,7 @@ class _Connection:
     def answer(self, agent: str, receipt: bytes) -> None:
         if self._gone is not None:
             raise self._gone
-        sent = self._client.publish(f"tl/1/{agent}/receipts", receipt, qos=1)
+        sent = self._client.publish(receipts_topic(agent), receipt, qos=1)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise Disconnected(f"receipt not sent: {mqtt.error_string(sent.rc)}")
 
@@ -275,14 +270,14 @@ class _Connection:
             self._ready.set_result(None)
 
     def _on_message(self, client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        match = TOPIC.fullmatch(message.topic)
-        if match is None or message.retain:
+        address = read_mqtt_topic(message.topic)
+        if address is None or message.retain:
             self._log.warning("ignored", topic=message.topic[:200], retained=message.retain)
             client.ack(message.mid, message.qos)
             return
         payload = bytes(message.payload)
         token = _Token(self._number, message.mid, message.qos, len(payload))
-        self._records.append(Record(match["agent"], match["channel"], payload, token))
+        self._records.append(Record(address.agent, address.channel, payload, token))
         self._unacknowledged += token.size
         self._arrived.set()
         if self._unacknowledged >= self._bytes_max:

@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.link import Link
 from protocols.errors import Disconnected
+from protocols.topics import receipts_topic
 
 QOS: Final = 1
 TICK_S: Final = 0.5
@@ -270,7 +271,7 @@ class MqttLink:
         if code.is_failure:
             self._end(f"refused: {str(code).lower()}")
             return
-        client.subscribe(f"tl/1/{self._address.agent}/receipts", QOS)
+        client.subscribe(receipts_topic(self._address.agent), QOS)
 
     def _on_subscribe(
         self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any

@@ -25,6 +25,7 @@ from protocols.errors import Busy, Disconnected, Rejected
 from protocols.frames import Frame, Lane
 from protocols.receipts import Receipt, Run, Said, decode_receipt
 from protocols.retry import Backoff
+from protocols.topics import HELLO, LANES, mqtt_topic
 
 UNACKNOWLEDGED_BYTES_MAX: Final = 16 * 1024 * 1024
 # What backlog may stand before a live frame on a slow wire: at 1 Mbit/s 256 KiB are two seconds.
@@ -33,16 +34,10 @@ BACKLOG_AHEAD_FRAMES: Final = 16
 HELLO_S: Final = 60.0
 STEADY_S: Final = 10.0  # a session that ends sooner is another failed try
 REST_S: Final = 0.02
-TOPICS: Final = {
-    Lane.EVENTS: "events",
-    Lane.LIVE: "live",
-    Lane.BACKLOG: "backlog",
-    Lane.CONTROL: "control",
-    Lane.NONE: "hello",
-}
 _AGENT_REASONS: Final = ("unknown_agent", "set_aside")
 _GONE: Final = (Said.REJECTED, Said.FORKED)
 _LANES: Final = frozenset(int(lane) for lane in Lane)
+_CHANNELS: Final = {Lane.NONE: HELLO} | {lane: channel for channel, lane in LANES.items()}
 
 log = structlog.get_logger(__name__)
 
@@ -204,7 +199,7 @@ class Uplink:
         self._window.sent(_key(frame), frame.header.digest, size, now_s, self._draw())
 
     def _publish(self, link: Link, frame: Frame) -> None:
-        link.publish(f"tl/1/{self._agent}/{TOPICS[frame.header.lane]}", frame.sealed)
+        link.publish(mqtt_topic(self._agent, _CHANNELS[frame.header.lane]), frame.sealed)
         self.counts["frames_sent"] += 1
         self.counts["bytes_sent"] += len(frame.head) + len(frame.payload)
 
