@@ -6,28 +6,39 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from edge.entries import Stream
+from edge.entries import Broken, Stream
 from edge.spool_file import SpoolFile
 from protocols import codec
 from protocols.events import decode_event
 from protocols.frames import Frame, Lane, split
 from tests.support import cuts
+from tests.support.power_cut import PowerCut
+from tests.support.services import need
 
 pytestmark = pytest.mark.integration
 
 KILLS = 8
+POWER_CUTS = 3
 
 
-def run_and_kill(folder: Path, first: int, after_s: float) -> list[int]:
+def run_and_kill(
+    folder: Path,
+    first: int,
+    after_s: float,
+    *how: str,
+    environment: Mapping[str, str] | None = None,
+) -> list[int]:
     """Numbers that the child said were synced before it was killed."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.spool_child", str(folder), str(first)],
+        [sys.executable, "-m", "tests.support.spool_child", str(folder), str(first), *how],
         stdout=subprocess.PIPE,
         text=True,
+        env=environment,
         cwd=Path(__file__).parents[2],
     )
     assert child.stdout is not None
@@ -48,7 +59,37 @@ def test_i12_no_synced_cut_is_lost_and_none_is_half_there(tmp_path: Path) -> Non
     for kill in range(KILLS):
         first = kill * 100_000
         synced += run_and_kill(tmp_path, first, chance.uniform(0.0, 0.3))
-    store = SpoolFile(tmp_path / "current" / "spool.db")
+    check_whole(tmp_path, synced)
+    assert len(synced) > KILLS
+
+
+def test_i12_no_synced_cut_is_lost_by_a_power_cut(tmp_path: Path) -> None:
+    """Each time every write that was not synced is taken back."""
+    need("compiler")
+    spool = tmp_path / "spool"
+    cut = PowerCut.over(spool, tmp_path)
+    synced: list[int] = []
+    lost = 0
+    for number in range(POWER_CUTS):
+        synced += run_and_kill(spool, number * 100_000, 0.1, environment=cut.environment)
+        lost += cut.cut_power()
+    assert lost > 0, "a write was under way at some cut"
+    check_whole(spool, synced)
+
+
+def test_bug_commit_without_sync_is_found(tmp_path: Path) -> None:
+    need("compiler")
+    spool = tmp_path / "spool"
+    cut = PowerCut.over(spool, tmp_path)
+    synced = run_and_kill(spool, 0, 0.3, "careless", environment=cut.environment)
+    assert cut.cut_power() > 0
+    with pytest.raises((AssertionError, Broken, ValueError)):
+        check_whole(spool, synced)
+
+
+def check_whole(folder: Path, synced: list[int]) -> None:
+    """What was said to be synced is there, and nothing is half there."""
+    store = SpoolFile(folder / "current" / "spool.db")
     rows: dict[int, int] = {}
     events: dict[int, int] = {}
     for held in store.holdings():
@@ -62,7 +103,6 @@ def test_i12_no_synced_cut_is_lost_and_none_is_half_there(tmp_path: Path) -> Non
     assert store.recovered().state == {"binder": b"after %d" % last}
     assert watermark_us == cuts.cut(last).watermark_us
     store.close()
-    assert len(synced) > KILLS
     assert set(synced) <= set(rows)
     assert set(rows) == set(events)
     assert set(rows.values()) == {50}

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support import services_pglite
+from tests.support import power_cut, services_pglite
 from threadline.broker import Mosquitto
 
 REQUIRE = "THREADLINE_REQUIRE"
@@ -32,6 +32,10 @@ def missing_amqtt() -> str | None:
     return None if found else "amqtt is not installed (pip install 'threadline[demo]')"
 
 
+def missing_compiler() -> str | None:
+    return None if power_cut.compiler() else "no C compiler (apt-get install gcc libc6-dev)"
+
+
 def missing_timescale_native() -> str | None:
     return None if os.environ.get(TIMESCALE_DSN) else f"{TIMESCALE_DSN} names no server"
 
@@ -42,6 +46,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "mosquitto": missing_mosquitto,
     "amqtt": missing_amqtt,
     "pglite": services_pglite.missing,
+    "compiler": missing_compiler,
     "timescale_native": missing_timescale_native,
 }
 ALL = frozenset(CHECKS) - {"timescale_native"}

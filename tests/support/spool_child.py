@@ -1,6 +1,7 @@
-"""A process that writes a spool until it is killed: `python -m tests.support.spool_child FOLDER`.
+"""A process that writes a spool until it is killed: `python -m tests.support.spool_child FOLDER 1`.
 
 It prints the number of each cut once its hand-over said synced: what it printed must be there.
+With `careless` behind it commits without syncing: a bug planted to see that a test finds it.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from edge.cut import Full, Handover
+from edge.database import Database
 from edge.retention import Limits
 from edge.spool import Spool
 from edge.spool_folder import SpoolFolder
@@ -46,5 +48,17 @@ async def tell(handover: Handover, number: int) -> None:
     sys.stdout.flush()
 
 
+def plant_commit_without_sync() -> None:
+    set_up = Database._set_up
+
+    def careless(database: Database) -> None:
+        set_up(database)
+        database._db.execute("PRAGMA synchronous = OFF")
+
+    Database._set_up = careless  # type: ignore[method-assign] - the bug
+
+
 if __name__ == "__main__":
+    if "careless" in sys.argv[3:]:
+        plant_commit_without_sync()
     asyncio.run(write(Path(sys.argv[1]), int(sys.argv[2])))
