@@ -69,7 +69,7 @@ def _undo(path: Path, records: bytes) -> int:
 
 def _backwards(records: bytes) -> Iterator[tuple[int, int, bytes]]:
     """From the last whole record to the first; one that was being written did not matter yet."""
-    found = []
+    found: list[tuple[int, int, bytes]] = []
     at = 0
     while at + _HEAD.size <= len(records):
         offset, size, count = _HEAD.unpack_from(records, at)
