@@ -20,6 +20,7 @@ from rules.ports import Outcome
 
 Nest = MailboxNest | EdgesNest
 _NEVER_US: Final = -(2**63)
+_SLACK_US: Final = 100_000  # a clock set back by less changes nothing that is decided here
 
 
 class StationBinder:
@@ -32,6 +33,7 @@ class StationBinder:
         self._nests: list[Nest] = []
         self._of_path: dict[str, list[Nest]] = defaultdict(list)
         self._pasts: dict[str, Past] = {}
+        self._now_us = _NEVER_US
         for at, plan in enumerate(compiled.nests):
             # A request's number says whose it is: number modulo nests.
             tokens = Tokens(draw_series, count(at, len(compiled.nests)).__next__)
@@ -146,6 +148,10 @@ class StationBinder:
         return self._nests[token % len(self._nests)]
 
     def _call(self, now_us: int) -> Call:
+        if now_us < self._now_us - _SLACK_US:
+            for nest in self._nests:
+                nest.on_clock_set_back(now_us)
+        self._now_us = now_us
         return Call(self._pasts, Told(), now_us)
 
 

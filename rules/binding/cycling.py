@@ -1,5 +1,6 @@
 """What a nest without a hand-shake remembers: levels, its cycle, and those that just ended."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -10,7 +11,7 @@ from rules.binding.counting import Count
 from rules.binding.plan import EdgePlan, NestPlan, Source, ValuePlan
 from rules.binding.readers import NameKey
 from rules.binding.rows import Past, Reading
-from rules.binding.texts import TextState, forget_until
+from rules.binding.texts import TextState, forget_until, set_back
 
 CHANGES_MAX: Final = 64
 
@@ -134,13 +135,24 @@ def take_level(state: EdgesState, source: Source, row: Reading) -> Change | None
     value = int(row.value)
     change = None
     since_us = row.time_us - (level.good_us or 0)
-    silent = bool(silence_us) and not 0 <= since_us <= silence_us  # or the clock was set back
+    silent = bool(silence_us) and not 0 <= since_us <= silence_us
     level.heard_us = row.time_us if silent or level.heard_us is None else level.heard_us
     if level.good_us is not None and value != level.value:
         change = Change(row.time_us, level.good_us, value, silent)
         level.changed_us = row.time_us
     level.value, level.good_us = value, row.time_us
     return change
+
+
+def set_clock_back(state: EdgesState, sources: Iterable[Source], now_us: int) -> None:
+    """How long nothing was read cannot be told: as after a silence."""
+    for source in sources:
+        level = state.levels.get(source.path)
+        if level is not None and level.good_us is not None:
+            level.at_us = min(level.at_us or now_us, now_us)
+            level.good_us = min(level.good_us, now_us) - 2 * source.silence_us
+    for text in state.texts.values():
+        set_back(text)
 
 
 def queue(changes: list[Change], change: Change) -> None:

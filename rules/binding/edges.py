@@ -22,6 +22,7 @@ from rules.binding.cycling import (
     break_values,
     extend_values,
     queue,
+    set_clock_back,
     take_level,
     triggered_values,
     use_reads,
@@ -68,6 +69,10 @@ class EdgesNest:
             ended_us = max(self.state.open.begun_us, from_us)
             self._close(Change(ended_us, ended_us), EndedBy.RESTART, call.pasts)
             self.state.swallow_end = True
+
+    def on_clock_set_back(self, now_us: int) -> None:
+        self._stepped = True
+        set_clock_back(self.state, self._watched.values(), now_us)
 
     def on_written(self, token: int, call: Call) -> None:
         """This nest writes nothing."""

@@ -21,6 +21,7 @@ from rules.binding.plan import MailboxPlan
 from rules.binding.readers import polled_witnesses, take_row
 from rules.binding.rows import Reading
 from rules.binding.telling import Call, Teller, Told, conditions_of, watch_condition
+from rules.binding.texts import set_back
 from rules.ports import ReadRequest, WriteRequest
 
 TORN_MAX: Final = 5
@@ -61,6 +62,10 @@ class MailboxNest:
 
     def restart(self, from_us: int, call: Call) -> None:  # noqa: ARG002 - same for every nest
         self._doing = _Doing()
+
+    def on_clock_set_back(self, now_us: int) -> None:  # noqa: ARG002 - same for every nest
+        for text in self.state.texts.values():
+            set_back(text)
 
     def fork(self) -> None:
         self.state.forked = True

@@ -40,8 +40,8 @@ def take_text(state: TextState, row: Reading, *, stamped: bool) -> None:
     """A row of the text."""
     if not row.usable:
         return
-    if row.time_us < state.raw_at_us:  # the clock was set back: when a read was made means nothing
-        state.reads, state.awaited = [], None
+    if row.time_us < state.raw_at_us:
+        set_back(state)
     changed = state.seen and row.value != state.raw
     since_us = state.raw_at_us if state.seen else None
     state.seen, state.raw, state.raw_at_us = True, row.value, row.time_us
@@ -62,6 +62,11 @@ def take_stamp(state: TextState, row: Reading) -> None:
         state.awaited = Read(row.time_us, since_us, None)
         if state.seen and state.raw_at_us >= row.time_us:
             _settle(state)
+
+
+def set_back(state: TextState) -> None:
+    """The clock was: when anything was read means nothing any more."""
+    state.seen, state.reads, state.awaited, state.stamp_at_us = False, [], None, None
 
 
 def forget_until(state: TextState, until_us: int) -> None:

@@ -4,8 +4,10 @@ Whatever is silent, late, restarted, bad or never polled at all, the truth of ea
 beside it, so that a test can hold every pass against it.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any, Final
 
@@ -39,7 +41,7 @@ class Manner:
     first: int = 101
 
     def config(self) -> BindingConfig:
-        written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        written = copy.deepcopy(_written())
         press = written["stations"][1] | {"nests": ["a"]}
         written["stations"] = [press]
         if not self.counted:
@@ -131,6 +133,11 @@ _POLLED: Final = {
     "p20": [*_BAD[:4], "p20.a.result", "p20.a.nok", "p20.a.program"],
     "scanner20": ["scanner20.a"],
 }
+
+
+@cache
+def _written() -> dict[str, Any]:
+    return stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def manner_of(random: Random, **fixed: Any) -> Manner:

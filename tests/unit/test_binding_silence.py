@@ -305,6 +305,45 @@ class TestNames:
             104: serial(104),
         }
 
+    @pytest.mark.parametrize("step_us", [-60_000_000, -1_500_000])
+    def test_a_reader_that_was_silent_while_the_clock_was_set_back(self, step_us: int) -> None:
+        """Its text is the last cycle's; the times of its rows look as if it was read just now."""
+        made = idle_bench()
+        press(made, "a", 101, dmc(101))
+        scanned(made, "a", "NOREAD")
+        made.wait(0.5)
+        scanned(made, "a", dmc(102))
+        made.now_us += step_us
+        cycle(made, 102, skip=("scanner20",))
+        made.wait(1)
+        cycle(made, 103)
+        made.wait(28)
+        assert refs(made) == {101: serial(101), 102: None, 103: None}
+        assert made.of_kind("name") == []
+
+    def test_a_silence_that_a_clock_set_back_hides(self) -> None:
+        made = idle_bench()
+        for count in (101, 102):
+            counted_at_end(made, count)
+        scanned(made, "a", dmc(103))
+        made.wait(0.3)
+        clamped(made, "a", 102)
+        made.wait(0.5)
+        pressed(made, "a")
+        made.set({"p20.a.cycle_no": 103})
+        made.wait(2, skip=["p20"])
+        clamped(made, "a", 103)
+        made.wait(1, skip=["p20"])
+        made.now_us -= 3_000_000
+        made.wait(0.5)
+        pressed(made, "a", result=2)
+        made.set({"p20.a.cycle_no": 104})
+        made.wait(1)
+        *_, lost, other = made.passes(PRESS)
+        assert (lost.key.count, lost.ended_by) == (103, EndedBy.NEXT_START)
+        assert (other.key.count, other.started) == (104, None)
+        assert [one.items[0].ref for one in (lost, other)] == [None, None]
+
     def test_a_read_from_before_a_clock_was_set_back_names_nothing_an_hour_later(self) -> None:
         made = idle_bench()
         press(made, "a", 101, dmc(101))
