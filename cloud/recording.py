@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from cloud.db import AsyncConnection, Connection, LockKey
+from cloud.db import AsyncConnection, LockKey
 from protocols.events import NAMESPACE, SEPARATOR, Alarm, Event, Severity, body, rfc3339
 
 CHANNEL: Final = "threadline_events"
@@ -68,19 +68,6 @@ async def record_events(connection: AsyncConnection, said: Sequence[Said]) -> Re
     new = {found for (found,) in await cursor.fetchall()}
     cursor = await connection.execute(_HASHES, [[one.event.id for one in unique]])
     return _sorted_out(unique, again, new, dict(await cursor.fetchall()))
-
-
-def record_events_now(connection: Connection, said: Sequence[Said]) -> Recorded:
-    """The same for a connection without an event loop."""
-    if not said:
-        return Recorded(0, 0, ())
-    unique, again = _unique(said)
-    connection.execute(_LOCK, [LockKey.EVENTS, CHANNEL])
-    new = {
-        found for (found,) in connection.execute(_INSERT_EVENTS, [_events_json(unique)]).fetchall()
-    }
-    hashes = connection.execute(_HASHES, [[one.event.id for one in unique]]).fetchall()
-    return _sorted_out(unique, again, new, dict(hashes))
 
 
 async def record_alarms(connection: AsyncConnection, raised: Iterable[Raised]) -> None:

@@ -1,7 +1,8 @@
 """The board: how fresh each agent's data is, and what each station made. Cheap enough to ask often.
 
 Rule 1: of the ledger only the newest frames of the newest lanes are looked at, whatever its size.
-Rule 2: stations are found by skipping through an index, never by reading every pass.
+Rule 2: nests are found by skipping through an index, never by reading every pass.
+Rule 3: what is counted is bounded by its number of passes; a longer stretch is named, not begun.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from cloud.queries.agents import AgentRow, agents
 
 LATELY_S: Final = 10.0
 LANES_MAX: Final = 16  # of an agent: the four of its newest epochs
+PASSES_MAX: Final = 2_000_000  # counted in one call
 FRAMES_MAX: Final = 256  # of a lane: at four frames a second far more than LATELY_S
 
 
@@ -99,6 +101,26 @@ async def stations(
     return [_station(row) for row in await found.fetchall()]
 
 
+async def countable_from(
+    connection: AsyncConnection, sites: Sequence[str] | None, since: datetime, until: datetime
+) -> datetime:
+    """The earliest moment, not before `since`, whose passes up to `until` are at most PASSES_MAX.
+
+    To the shift, by its tally: the passes themselves are not looked at.
+    """
+    found = await connection.execute(
+        _COUNTABLE,
+        {
+            "sites": None if sites is None else list(sites),
+            "since": since,
+            "until": until,
+            "most": PASSES_MAX,
+        },
+    )
+    row = await found.fetchone()
+    return since if row is None else max(since, row[0])
+
+
 def _lag_s(row: AgentRow, now: datetime) -> float | None:
     return None if row.samples_until is None else (now - row.samples_until).total_seconds()
 
@@ -133,52 +155,50 @@ _STORED: Final = """
     select name, sum(rate)::float8, max(at) from measured group by name
 """
 
-# A station that made nothing in the stretch is shown by its last pass before the end of it.
+# Nests are found, and their newest passes, by skipping through one index; a nest that made nothing in
+# the stretch is shown by its last pass before the end of it.
 _STATIONS: Final = """
     with recursive place as (
-        (select site, station from pass order by site, station limit 1)
+        (select site, station, nest from pass order by site, station, nest limit 1)
         union all
-        select n.site, n.station from place p cross join lateral (
-            select site, station from pass where (site, station) > (p.site, p.station)
-            order by site, station limit 1
+        select n.site, n.station, n.nest from place p cross join lateral (
+            select site, station, nest from pass
+            where (site, station, nest) > (p.site, p.station, p.nest)
+            order by site, station, nest limit 1
         ) n
     ), asked as (
         select * from place where %(sites)s::text[] is null or site = any(%(sites)s)
-    ), met as (
-        select p.site, p.station, p.nest, p.pass_id, p.at, p.purpose = 'production' as counts
-        from asked join pass p using (site, station)
-        where p.at >= %(since)s and p.at < %(until)s
     ), newest as (
-        select distinct on (site, station, nest) site, station, nest, pass_id, at from (
-            select site, station, nest, pass_id, at from met
-            union all
-            select p.site, p.station, p.nest, p.pass_id, p.at from asked a cross join lateral (
-                select * from pass p
-                where p.site = a.site and p.station = a.station and p.at < %(until)s
-                order by p.at desc limit 1
-            ) p
-        ) every order by site, station, nest, at desc, pass_id
+        select a.*, p.pass_id, p.at from asked a cross join lateral (
+            select pass_id, at from pass
+            where site = a.site and station = a.station and nest = a.nest and at < %(until)s
+            order by at desc, pass_id limit 1
+        ) p
     ), made as (
-        select site, station, nest, count(*) filter (where counts) as passes,
-               count(*) filter (where not counts) as others
-        from met group by site, station, nest
+        select a.*, p.passes, p.others from asked a cross join lateral (
+            select count(*) filter (where purpose = 'production') as passes,
+                   count(*) filter (where purpose <> 'production') as others
+            from pass where site = a.site and station = a.station and nest = a.nest
+              and at >= %(since)s and at < %(until)s
+        ) p
     ), judged as (
         select site, station, nest, jsonb_object_agg(verdict, n) as verdicts from (
-            select m.site, m.station, m.nest, i.verdict, count(*) as n
-            from met m join pass_item i using (pass_id)
-            where m.counts and i.role = 'work' and i.known_to is null
-            group by m.site, m.station, m.nest, i.verdict
+            select p.site, p.station, p.nest, i.verdict, count(*) as n
+            from asked join pass p using (site, station, nest) join pass_item i using (pass_id)
+            where p.at >= %(since)s and p.at < %(until)s and p.purpose = 'production'
+              and i.role = 'work' and i.known_to is null
+            group by p.site, p.station, p.nest, i.verdict
         ) v group by site, station, nest
     ), missed as (
         select g.site, g.station, g.nest, sum(g.uncovered) as gaps
-        from asked join gap g using (site, station)
+        from asked join gap g using (site, station, nest)
         where g.at >= %(since)s and g.at < %(until)s
         group by g.site, g.station, g.nest
     )
-    select n.site, n.station, n.nest, coalesce(made.passes, 0), coalesce(made.others, 0),
-           judged.verdicts, coalesce(missed.gaps, 0), n.at, w.verdict, w.item, w.scheme, w.value
+    select n.site, n.station, n.nest, made.passes, made.others, judged.verdicts,
+           coalesce(missed.gaps, 0), n.at, w.verdict, w.item, w.scheme, w.value
     from newest n
-    left join made using (site, station, nest)
+    join made using (site, station, nest)
     left join judged using (site, station, nest)
     left join missed using (site, station, nest)
     left join lateral (
@@ -191,4 +211,15 @@ _STATIONS: Final = """
         order by i.slot limit 1
     ) w on true
     order by n.site, n.station, n.nest
+"""
+
+# The tallies of shifts are few; back from the end, the first of them that is too much.
+_COUNTABLE: Final = """
+    select shift_to from (
+        select shift_to, sum(sum(passes)) over (order by shift_to desc) as all_since from tally
+        where (%(sites)s::text[] is null or site = any(%(sites)s))
+          and shift_from < %(until)s and shift_to > %(since)s
+        group by shift_to
+    ) shift
+    where all_since > %(most)s order by shift_to desc limit 1
 """

@@ -131,6 +131,20 @@ def test_a_client_that_leaves_takes_its_transaction_and_statements_along(
     assert names == (0,)
 
 
+@pytest.mark.parametrize("name", ["all", '"_pg3_0"'])
+def test_a_client_that_forgets_its_statements_leaves_those_of_others(
+    client: psycopg.Connection, pglite: str, name: str
+) -> None:
+    """psycopg says it after every rollback and every change of the schema."""
+    client.execute("SELECT 1", prepare=True)
+    with psycopg.connect(pglite, autocommit=True) as other:
+        other.execute("SELECT 2", prepare=True)
+        other.execute(f"DEALLOCATE {name}")
+        seen = other.execute("SELECT name FROM pg_prepared_statements").fetchall()
+        assert len(seen) == 1, "that of the first client"
+    assert client.execute("SELECT 1", prepare=True).fetchone() == (1,)
+
+
 def test_settings_of_the_connection_string_hold(pglite: str) -> None:
     with psycopg.connect(f"{pglite}&options=-c%20lock_timeout%3D1234") as client:
         assert client.execute("SHOW lock_timeout").fetchone() == ("1234ms",)

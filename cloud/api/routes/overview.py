@@ -9,7 +9,15 @@ from pydantic import AwareDatetime, BaseModel
 
 from cloud.api.access import Db, Reader
 from cloud.api.problems import RESPONSES, ApiProblem
-from cloud.queries.overview import Freshness, StationRow, freshness, moment, stations
+from cloud.queries.overview import (
+    PASSES_MAX,
+    Freshness,
+    StationRow,
+    countable_from,
+    freshness,
+    moment,
+    stations,
+)
 
 SPAN: Final = timedelta(hours=24)  # of /stations when `from` is not said
 
@@ -70,13 +78,28 @@ async def list_stations(
 ) -> list[Station]:
     """Passes, verdicts and gaps with from ≤ time < to (24 h up to now), and each nest's last pass.
 
-    A station that made nothing in the stretch is there with its last pass before its end.
+    A nest that made nothing in the stretch is there with its last pass before its end. A stretch
+    with more than two million passes is refused; the answer says from when on it can be asked.
     """
     until = until or await moment(db)
     since = since or before(until)
     if since > until:
         raise ApiProblem(422, "A parameter cannot be used", "from: is later than to")
+    countable = await countable_from(db, holder.sites, since, until)
+    if since < countable < until:
+        raise _too_long(countable)
     return [_station(row) for row in await stations(db, holder.sites, since, until)]
+
+
+def _too_long(countable: datetime) -> ApiProblem:
+    first = countable.astimezone(UTC).isoformat()
+    return ApiProblem(
+        422,
+        "A stretch with too many passes",
+        f"from: since then there are more than {PASSES_MAX:,} passes. Ask from {first} on, and for"
+        " what was before in parts.",
+        {"countable_from": first},
+    )
 
 
 def before(until: datetime) -> datetime:

@@ -57,7 +57,8 @@ class Client {
   }
 
   #collect(message) {
-    this.#batch.push(wire.renamed(message, this.#prefix));
+    const bytes = wire.forgetting(message, this.#prefix, this.statements);
+    this.#batch.push(wire.renamed({ type: message.type, bytes }, this.#prefix));
     if (ENDS_A_BATCH.has(message.type)) submit(this, Buffer.concat(this.#batch.splice(0)));
   }
 

@@ -4,6 +4,7 @@
 export const STARTUP = '';
 const SSL_REQUEST = 80877103;
 const GSS_REQUEST = 80877104;
+const FORGET = /^\s*deallocate\s+(?:prepare\s+)?"?(\w+)"?\s*;?\s*$/i;
 const COPY_FROM_STDIN = /^\s*copy\s+[^;]*?\sfrom\s+stdin\b/is;
 
 /** Collects bytes and hands out whole messages as {type, bytes}; the first one has no type. */
@@ -57,6 +58,26 @@ function withText(bytes, at, prefix) {
   const longer = Buffer.concat([bytes.subarray(0, at), Buffer.from(prefix), bytes.subarray(at)]);
   longer.writeInt32BE(longer.length - 1, 1);
   return longer;
+}
+
+/** A client may only forget statements of its own: `all` is the text that forgets each of them. */
+export function forgetting(message, prefix, all) {
+  const [head, text] = textOf(message);
+  const named = text?.match(FORGET);
+  if (!named) return message.bytes;
+  const own = /^all$/i.test(named[1]) ? all : `DEALLOCATE "${prefix}${named[1]}"`;
+  const tail = message.type === 'P' ? Buffer.alloc(3) : Buffer.alloc(1); // no types of parameters
+  const body = Buffer.concat([head, Buffer.from(own), tail]);
+  body.writeInt32BE(body.length - 1, 1);
+  return body;
+}
+
+/** What stands before the SQL of a Query or Parse message, and the SQL. */
+function textOf({ type, bytes }) {
+  if (type !== 'Q' && type !== 'P') return [bytes, null];
+  const from = type === 'Q' ? 5 : bytes.indexOf(0, 5) + 1;
+  const head = Buffer.from(bytes.subarray(0, from));
+  return [head, bytes.subarray(from, bytes.indexOf(0, from)).toString()];
 }
 
 /** The statement of a simple query that will ask for data, else null. */
