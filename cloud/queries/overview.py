@@ -155,8 +155,8 @@ _STORED: Final = """
     select name, sum(rate)::float8, max(at) from measured group by name
 """
 
-# Nests are found, and their newest passes, by skipping through one index; a nest that made nothing in
-# the stretch is shown by its last pass before the end of it.
+# Nests are found, and their newest passes, by skipping through one index; a nest that made nothing
+# in the stretch is shown by its last pass before the end of it.
 _STATIONS: Final = """
     with recursive place as (
         (select site, station, nest from pass order by site, station, nest limit 1)

@@ -42,10 +42,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     output: Shown = Output.TABLE,
 ) -> None:
     """Print the equation of an agent and period, or of a station. Code 1: it does not hold."""
+    from cloud.verify.counter import Counter
     from cloud.verify.delivery import BEGINNING, END, verify_agent, verify_agent_fast
-    from cloud.verify.station import Counter, verify_station
+    from cloud.verify.station import verify_station
 
-    begin, end = _utc(from_) or BEGINNING, _utc(to) or END
+    begin, end = _utc(from_) or BEGINNING, _utc(to)
     if agent is None and (station is None or site is None):
         raise typer.BadParameter("name an agent, or --station with an agent or --site")
     settings = settings_of(config, database=database)
@@ -58,7 +59,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             holds = cycles.holds
         else:
             prove = verify_agent_fast if fast else verify_agent
-            found = prove(connection, str(agent), begin, end)
+            found = prove(connection, str(agent), begin, end or END)
             _print_delivery(found, output)
             holds = found.holds
     if not holds:

@@ -126,6 +126,13 @@ def verify_agent_fast(
     return _verify(connection, agent, from_at, to_at, _trusted)
 
 
+def account_of(
+    connection: Connection, agent_id: int, from_at: datetime = BEGINNING, to_at: datetime = END
+) -> Account:
+    """What the ledger says of one agent, without the words; inside the caller's transaction."""
+    return account(_epochs(connection, _Period(agent_id, from_at, to_at)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Period:
     agent_id: int
@@ -153,7 +160,7 @@ def _verify(
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         period = _Period(_agent_id(connection, agent), from_at, to_at)
-        sums = account(_epochs(connection, period))
+        sums = account_of(connection, period.agent_id, from_at, to_at)
         counted: _Count = count(connection, period)
         outages = _outages(connection, period)
         frames = _frames_stored(connection, period)

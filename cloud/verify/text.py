@@ -3,7 +3,7 @@
 from typing import Final
 
 from cloud.printing import shown
-from cloud.verify.delivery import Delivery
+from cloud.verify.delivery import END, Delivery
 from cloud.verify.station import Collection
 
 _ROW_FATES: Final = ("filtered", "waiting", "rejected", "dropped", "missing")
@@ -48,8 +48,10 @@ def collection_text(found: Collection) -> str:
     if found.counter is not None:
         lines.append(
             f"- {shown(found.counter.path)} counted {found.counter.counted} cycles,"
-            f" passes and gaps are {found.counter.told}"
+            f" passes and gaps are {found.counter.told}, just counted {found.counter.settling}"
         )
+    if found.to_at < END:
+        lines.append(f"- up to {found.to_at.isoformat()}")
     counted, passes, gaps, missing, doubled = (
         sum(getattr(one, name) for one in found.series)
         for name in ("counted", "passes", "gaps", "missing", "doubled")

@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud.db import connect
+from cloud.verify.counter import Counter
 from cloud.verify.delivery import BEGINNING, END, Delivery, verify_agent, verify_agent_fast
-from cloud.verify.station import Counter, verify_station
+from cloud.verify.station import verify_station
 from protocols.errors import ConfigError
 from protocols.events import (
     GapEvent,
@@ -70,6 +71,14 @@ class Line:
         at = from_us(self.voice.now_us)
         hello = Hello(agent=self.voice.agent, epoch=mine, at=at, lanes=lanes)
         await self.bench.send(replace(self.voice, epoch=mine).hello(hello))
+
+    def counted(self, values: Sequence[int], *, first_s: int = 0) -> Frame:
+        """A counter, one value a second; sealed with the promise that all before now was read."""
+        rows = [
+            sample("st010.count", DataType.UINT16, T0 + (first_s + n) * SECOND_US, value)
+            for n, value in enumerate(values)
+        ]
+        return changed(self.voice.samples(rows), watermark=self.voice.now_us)
 
     def state(self, *, lane: int = 2, floor: int, head: int, rows: int = 0) -> LaneState:
         return LaneState(epoch=self.voice.epoch, lane=lane, floor=floor, head=head, rows=rows)
@@ -376,6 +385,7 @@ def cycle(count: int, *, closed: bool) -> PassEvent:
 
 
 async def test_a_stations_cycles_are_passes_and_gaps(line: Line) -> None:
+    line.voice.now_us = T0 + 120 * SECOND_US  # long after the last of them
     events = [cycle(n, closed=closed) for n in (1, 2, 3, 6) for closed in (False, True)]
     await line.bench.send(line.voice.events(events))
     found = verify_station(line.bench.connection, "berlin", "L1/ST010")
@@ -398,17 +408,58 @@ async def test_a_stations_cycles_are_passes_and_gaps(line: Line) -> None:
 
 
 async def test_the_counters_own_samples_are_counted_against_them(line: Line) -> None:
+    line.voice.now_us = T0 + 120 * SECOND_US
     await line.bench.send(line.voice.events([cycle(n, closed=True) for n in range(1, 7)]))
-    values = [0, 1, 1, 2, 3, 0, 1, 2]
-    rows = [sample("st010.count", DataType.UINT16, T0 + n, v) for n, v in enumerate(values)]
-    await line.bench.send(line.voice.samples(rows))
+    await line.bench.send(line.counted([0, 1, 1, 2, 3, 0, 1, 2]))
     counter = Counter("st010.count", 4)
     found = verify_station(line.bench.connection, "berlin", "L1/ST010", counter=counter)
     assert found.counter is not None
     assert (found.counter.counted, found.counter.told, found.holds) == (6, 6, True)
-    await line.bench.send(line.voice.samples([sample("st010.count", DataType.UINT16, T0 + 100, 3)]))
+    await line.bench.send(line.counted([3], first_s=50))
     found = verify_station(line.bench.connection, "berlin", "L1/ST010", counter=counter)
     assert not found.holds, "the counter went on, and nobody told of a pass"
+
+
+async def test_a_line_that_runs_is_proven_as_far_as_both_events_and_samples_are_here(
+    line: Line,
+) -> None:
+    """The samples count seven cycles; the events of the last three are on the way."""
+    told = [cycle(n, closed=True) for n in range(1, 8)]
+    line.voice.now_us = T0 + 4 * SECOND_US + 500_000
+    first, second = line.voice.events(told[:4]), line.voice.events(told[4:])
+    line.voice.now_us = T0 + 120 * SECOND_US
+    await line.bench.send(first, line.counted([0, 1, 2, 3, 0, 1, 2, 3]))
+    counter = Counter("st010.count", 4)
+
+    def proven(to_at: datetime | None = None) -> tuple[bool, int, int]:
+        found = verify_station(
+            line.bench.connection, "berlin", "L1/ST010", to_at=to_at, counter=counter
+        )
+        assert found.counter is not None
+        return found.holds, found.counter.counted, found.counter.told
+
+    assert proven() == (True, 4, 4)
+    assert proven(END) == (False, 7, 4), "asked for all: three are counted and not told"
+    third = line.voice.events([cycle(8, closed=True)])  # told before the second, which is resent
+    await line.bench.send(third)
+    assert proven() == (True, 4, 4), "what comes before the newest is still waited for"
+    await line.bench.send(second)
+    line.voice.now_us += SECOND_US
+    await line.bench.send(line.counted([0], first_s=8))
+    assert proven() == (True, 8, 8)
+
+
+async def test_events_that_are_ahead_of_the_samples_wait_for_them(line: Line) -> None:
+    line.voice.now_us = T0 + 120 * SECOND_US
+    await line.bench.send(line.voice.events([cycle(n, closed=True) for n in range(1, 7)]))
+    line.voice.now_us = T0 + 3 * SECOND_US
+    await line.bench.send(line.counted([0, 1, 2]))
+    counter = Counter("st010.count", 4)
+    found = verify_station(line.bench.connection, "berlin", "L1/ST010", counter=counter)
+    assert found.to_at == from_us(T0 + 3 * SECOND_US)
+    assert found.counter is not None
+    assert (found.counter.counted, found.counter.told, found.holds) == (2, 2, True)
+    assert found.series[0].counted == 2
 
 
 async def test_a_station_that_nobody_told_of_is_a_mistake(line: Line) -> None:

@@ -23,6 +23,7 @@ from cloud.api.app import make_app
 from cloud.db import Connection, connect
 from cloud.tokens import Scope, create_token
 from cloud.verify import cli as verify_cli
+from protocols.errors import ConfigError
 from protocols.events import rfc3339
 from tests.support.plant_store import FixedClock
 from tests.support.timescale_story import (
@@ -75,10 +76,12 @@ class Asker:
     def run(self, *words: str) -> Any:
         """A command of `threadline cloud`, or `verify`; JSON where it can print it."""
         done = self.command(*words)
-        said = done.stdout.strip()
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            said = repr(done.exception)
-        return {"code": done.exit_code, "said": _steady(_parsed(said)), "err": done.stderr}
+        code, said = done.exit_code, done.stdout.strip()
+        if isinstance(done.exception, ConfigError):  # the root of the command line answers it
+            code, said = 2, str(done.exception)
+        elif done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return {"code": code, "said": _steady(_parsed(said)), "err": done.stderr}
 
     def command(self, *words: str) -> Result:
         self.commands.add(" ".join(words[: _depth(words)]))

@@ -1,5 +1,6 @@
 """Cycles counted = passes + gaps: the counts of one station, pure."""
 
+from datetime import datetime
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.verify.station import count_series, counted_by, merged
+from cloud.verify.counter import Counter, CounterCount, against, counted_by, merged
+from cloud.verify.station import count_series
 from protocols.events import GapEvent, PassEvent, PassKey, from_us, pass_id
 
-AT = from_us(1_790_000_000_000_000)
+T0 = 1_790_000_000_000_000
+AT = from_us(T0)
 STATION = "L1/ST010"
 
 
@@ -107,3 +110,67 @@ def test_merged_stretches_hold_the_same_counts_and_do_not_touch(
 
     assert counts(found) == counts(stretches)
     assert all(b[0] > a[1] + 1 for a, b in pairwise(found))
+
+
+# --- a counter's samples against them ---------------------------------------------------------
+
+MINUTE_US = 60_000_000
+COUNTER = Counter("st010.count", 100)
+
+
+def seen(*values: int, first: int = 0) -> list[tuple[datetime, int]]:
+    """A value a minute; the cycle of count n is told in the same minute."""
+    return [(from_us(T0 + (first + n) * MINUTE_US), value) for n, value in enumerate(values)]
+
+
+def told(*counts: int, series: int = 7) -> list[PassEvent | GapEvent]:
+    return [
+        passed(n, series=series).model_copy(update={"at": from_us(T0 + n * MINUTE_US + 1)})
+        for n in counts
+    ]
+
+
+def late(minutes: float) -> datetime:
+    return from_us(T0 + int(minutes * MINUTE_US))
+
+
+def test_counted_and_told_are_matched_by_the_count() -> None:
+    found = against(COUNTER, seen(0, 1, 2, 3), told(1, 2, 3), late(60))
+    assert found == CounterCount("st010.count", 4, 3, 3)
+    assert against(COUNTER, seen(98, 99, 0, 1, 2), told(99, 100, 101, 102), late(200)).holds
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3])
+def test_a_cycle_that_nobody_told_of_is_seen_wherever_it_is(missed: int) -> None:
+    found = against(COUNTER, seen(0, 1, 2, 3), told(*({1, 2, 3} - {missed})), late(60))
+    assert (found.counted, found.told, found.holds) == (3, 2, False)
+
+
+def test_what_was_counted_a_moment_before_the_end_may_be_told_after_it() -> None:
+    found = against(COUNTER, seen(0, 1, 2, 3), told(1, 2), late(3.5))
+    assert (found.counted, found.told, found.settling, found.holds) == (2, 2, 1, True)
+    assert not against(COUNTER, seen(0, 1, 2, 3), told(1, 2), late(4.5)).holds
+    assert not against(COUNTER, seen(0, 1, 2, 3), told(2), late(3.5)).holds
+
+
+def test_what_was_told_a_moment_before_the_end_may_be_counted_after_it() -> None:
+    assert against(COUNTER, seen(0, 1, 2), told(1, 2, 3), late(3.5)).holds
+    found = against(COUNTER, seen(0, 1, 2), told(1, 2, 3), late(60))
+    assert (found.counted, found.told, found.holds) == (2, 3, False)
+
+
+def test_a_period_begins_with_the_value_that_was_there() -> None:
+    assert against(COUNTER, seen(2, 3, 4, first=2), told(1, 2, 3, 4), late(60)).holds
+    assert not against(COUNTER, seen(2, 3, 4, first=2), told(1, 2, 4), late(60)).holds
+
+
+def test_a_station_that_tells_nothing_is_not_excused() -> None:
+    found = against(COUNTER, seen(0, 1, 2, 3), [], late(60))
+    assert (found.counted, found.told) == (3, 0)
+    assert not found.holds
+
+
+def test_gaps_and_a_series_before_are_told_too() -> None:
+    lost = gap(3, 4).model_copy(update={"at": from_us(T0 + 4 * MINUTE_US)})
+    before = told(1, 2, series=6)
+    assert against(COUNTER, seen(0, 1, 2, 3, 4, 5), [*before, lost, *told(5)], late(60)).holds
