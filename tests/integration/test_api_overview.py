@@ -219,6 +219,54 @@ def test_the_edges_of_time_are_no_fault(client: TestClient, all_sites: dict[str,
         assert answer.status_code in (200, 422), answer.text
 
 
+def test_a_stretch_with_too_many_passes_is_refused_with_where_it_can_begin(
+    client: TestClient, database: Connection, all_sites: dict[str, str]
+) -> None:
+    """Three days of 400,000: the last two can be counted at once. Only the tallies are asked."""
+    database.execute(_TALLIES, {"first": NOW - timedelta(days=3), "many": 400_000})
+    try:
+        asked = {"from": (NOW - timedelta(days=3)).isoformat(), "to": NOW.isoformat()}
+        answer = client.get("/stations", params=asked, headers=all_sites)
+        assert answer.status_code == 422, answer.text
+        first = (NOW - timedelta(days=2)).isoformat()
+        assert answer.json()["countable_from"] == first
+        assert f"Ask from {first} on" in answer.json()["detail"]
+        assert stations(client, all_sites, **{**asked, "from": first})
+        other = reader(database, "third", ["plant2"])
+        assert stations(client, other, **asked), "the passes of others do not count"
+    finally:
+        database.execute("delete from tally")
+
+
+_TALLIES = """
+    insert into tally (bucket, site, station, nest, series, shift, shift_from, shift_to, passes,
+                       gaps, first_count, last_count, counted)
+    select gen_random_uuid(), 'plant1', 'L1/A', '', '', 'day', at, at + interval '1 day', %(many)s,
+           0, 1, 1, true
+    from generate_series(%(first)s, %(first)s + interval '2 days', interval '1 day') at
+"""
+
+
+def test_a_nest_that_stood_still_is_shown_beside_the_one_that_did_not(
+    client: TestClient, database: Connection, all_sites: dict[str, str]
+) -> None:
+    made = UUID(int=7)
+    database.execute(_STILL, {"id": made, "at": NOW - timedelta(days=9)})
+    try:
+        nests = [one["nest"] for one in stations(client, all_sites, **HOUR)[:3]]
+        assert nests == ["a", "b", "still"]
+    finally:
+        database.execute("delete from pass where pass_id = %s", [made])
+
+
+_STILL = """
+    insert into pass (pass_id, event, site, station, nest, operation, series, count, counted, at,
+                      windows, purpose, binding_rev, missing, line, bucket)
+    values (%(id)s, %(id)s, 'plant1', 'L1/A', 'still', 'op', '', 1, true, %(at)s, '[]',
+            'production', '', '[]', %(id)s, %(id)s)
+"""
+
+
 def test_nobody_sees_it_without_a_token(client: TestClient) -> None:
     assert client.get("/overview").status_code == 401
     assert client.get("/stations").status_code == 401

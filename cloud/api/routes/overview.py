@@ -79,7 +79,7 @@ async def list_stations(
     """Passes, verdicts and gaps with from ≤ time < to (24 h up to now), and each nest's last pass.
 
     A nest that made nothing in the stretch is there with its last pass before its end. A stretch
-    with more than two million passes is refused; the answer says from when on it can be asked.
+    with more than a million passes is refused; the answer says from when on it can be asked.
     """
     until = until or await moment(db)
     since = since or before(until)
