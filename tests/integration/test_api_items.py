@@ -14,7 +14,7 @@ from cloud.api.app import make_app
 from cloud.db import Connection, connect, connect_async
 from cloud.migrate import migrate
 from cloud.projector import work_off
-from cloud.storage import Policy, Wanted
+from cloud.storage import Policy, Storage, Wanted, partition_statements
 from cloud.tokens import Scope, create_token
 from protocols import codec, events
 
@@ -71,21 +71,29 @@ def said() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(scope="module", params=["postgres", "pglite"])
+def dsn(request: pytest.FixtureRequest) -> str:
+    named: str = request.getfixturevalue(request.param)
+    return named
+
+
 @pytest.fixture(scope="module")
-def database(postgres: str) -> Iterator[Connection]:
-    connection = connect(postgres, application="test")
-    migrate(connection, Wanted.PLAIN, Policy(), NOW)
+def database(dsn: str) -> Iterator[Connection]:
+    connection = connect(dsn, application="test")
+    if migrate(connection, Wanted.AUTO, Policy(), NOW).storage is Storage.PLAIN:
+        for statement in partition_statements(NOW.date()):
+            connection.execute(statement)
     connection.execute("insert into site (name) values ('plant1')")
     yield connection
     connection.close()
 
 
 @pytest.fixture(scope="module")
-def client(database: Connection, postgres: str) -> Iterator[TestClient]:
-    with TestClient(make_app(postgres), raise_server_exceptions=False) as running:
+def client(database: Connection, dsn: str) -> Iterator[TestClient]:
+    with TestClient(make_app(dsn), raise_server_exceptions=False) as running:
         answers = running.post("/events", json=said(), headers=token(database, Scope.WRITE))
         assert {one["status"] for one in answers.json()} == {"ok"}, answers.text
-        asyncio.run(project(postgres))
+        asyncio.run(project(dsn))
         yield running
 
 
@@ -160,11 +168,7 @@ def test_a_curve_is_announced_and_then_arrives(
 def test_samples_of_a_pass_begin_with_what_was_there_before(
     client: TestClient, database: Connection, reader: dict[str, str]
 ) -> None:
-    database.execute(
-        "create table sample_of_test partition of sample for values from ('2026-11-20')"
-        " to ('2026-11-21');"
-        "insert into tag (site_id, path, type) values (1, 'st010.t', 'float32');"
-    )
+    database.execute("insert into tag (site_id, path, type) values (1, 'st010.t', 'float32');")
     for seconds, value in ((5, 1.0), (9, 2.0), (11, 3.0), (12, 4.0), (13, 5.0)):
         database.execute(
             "insert into sample (time, tag, frame, f64) select %s, tag, 1, %s from tag"
