@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import services_pglite
+from tests.support import kafka_mocks, services_pglite
 from tests.support.logs import restored_logs
-from tests.support.services import need, timescale_dsn
+from tests.support.services import can_have, need, timescale_dsn
 from threadline.broker import Amqtt, Broker, Mosquitto
 from threadline.children import Children
+from threadline.kafka import Kafka
 from threadline.postgres import Postgres
 
 FIXTURES = (
@@ -25,6 +26,9 @@ FIXTURES = (
     "amqtt",  # run: a broker
     "broker",  # run: each of the two in turn
     "pglite",  # module: DSN of a fresh TimescaleDB in WebAssembly
+    "kafka",  # run: the embedded Kafka, empty of topics
+    "kafka_mock",  # run: bootstrap of librdkafka's mock broker, which makes topics when asked
+    "kafka_bootstrap",  # run: of Kafka, or of the mock where Kafka cannot run
     "timescale_native",  # run: DSN of a native TimescaleDB that somebody named
 )
 
@@ -104,6 +108,31 @@ def pglite(children: Children, request: pytest.FixtureRequest) -> Iterator[str]:
     child, dsn = services_pglite.start(children, _database_name(request))
     yield dsn
     children.stop(child)
+
+
+@pytest.fixture(scope="session")
+def kafka(children: Children) -> Kafka:
+    need("kafka")
+    server = Kafka(children)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def kafka_mock() -> Iterator[str]:
+    need("kafka_mock")
+    with kafka_mocks.open_mock() as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(request: pytest.FixtureRequest) -> str:
+    """For what both can serve. A run that requires Kafka gets no stand-in."""
+    if can_have("kafka"):
+        server: Kafka = request.getfixturevalue("kafka")
+        return server.bootstrap
+    mock: str = request.getfixturevalue("kafka_mock")
+    return mock
 
 
 @pytest.fixture(scope="session")

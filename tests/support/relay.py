@@ -21,8 +21,8 @@ class Relay:
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._carry, HOST, 0)
+    async def open(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._carry, HOST, port)
 
     async def close(self) -> None:
         self.flow()

@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from tests.support import power_cut, services_pglite
+from threadline import kafka_jars
 from threadline.broker import Mosquitto
 
 REQUIRE = "THREADLINE_REQUIRE"
@@ -36,6 +37,11 @@ def missing_compiler() -> str | None:
     return None if power_cut.compiler() else "no C compiler (apt-get install gcc libc6-dev)"
 
 
+def missing_kafka_mock() -> str | None:
+    found = importlib.util.find_spec("confluent_kafka")
+    return None if found else "confluent-kafka is not installed (pip install 'threadline[dev]')"
+
+
 def missing_timescale_native() -> str | None:
     return None if os.environ.get(TIMESCALE_DSN) else f"{TIMESCALE_DSN} names no server"
 
@@ -47,6 +53,8 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "amqtt": missing_amqtt,
     "pglite": services_pglite.missing,
     "compiler": missing_compiler,
+    "kafka": kafka_jars.missing,
+    "kafka_mock": missing_kafka_mock,
     "timescale_native": missing_timescale_native,
 }
 ALL = frozenset(CHECKS) - {"timescale_native"}
@@ -57,6 +65,14 @@ def need(service: str) -> None:
     why = CHECKS[service]()
     if why is not None:
         refuse(service, why)
+
+
+def can_have(service: str) -> bool:
+    """Whether it is here; a run that requires it fails instead of hearing no."""
+    why = CHECKS[service]()
+    if why is not None and service in required():
+        refuse(service, why)
+    return why is None
 
 
 def refuse(service: str, why: str) -> NoReturn:

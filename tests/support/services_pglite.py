@@ -5,12 +5,11 @@ What it can and cannot do stands in tests/support/pglite/README.md.
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
+from threadline.caches import cached
 from threadline.children import Child, Children, StackError, wait_until
 
 HOME = Path(__file__).parent / "pglite"
@@ -33,22 +32,7 @@ def missing() -> str | None:
 
 def install() -> Path:
     """The folder with everything installed. A second run, or a second tree, installs nothing."""
-    ready = _cache() / f"pglite-{_digest()}"
-    if ready.exists():
-        return ready
-    ready.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=ready.parent) as made:
-        for name in FILES:
-            shutil.copy(HOME / name, made)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(
-            command, cwd=made, check=False, capture_output=True, text=True, timeout=INSTALL_S
-        )
-        if done.returncode != 0:
-            raise StackError(f"npm ci failed: {done.stderr.strip()}")
-        shutil.copytree(made, f"{made}.whole")
-        _publish(Path(f"{made}.whole"), ready)
-    return ready
+    return cached(f"pglite-{_digest()}", _install_into)
 
 
 def start(children: Children, name: str) -> tuple[Child, str]:
@@ -73,15 +57,12 @@ def _digest() -> str:
     return seen.hexdigest()[:16]
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threadline"
-
-
-def _publish(whole: Path, ready: Path) -> None:
-    """Rename into place; a run that was faster has put the same content there."""
-    try:
-        whole.rename(ready)
-    except OSError:
-        shutil.rmtree(whole)
-        if not ready.exists():
-            raise
+def _install_into(made: Path) -> None:
+    for name in FILES:
+        shutil.copy(HOME / name, made)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    done = subprocess.run(
+        command, cwd=made, check=False, capture_output=True, text=True, timeout=INSTALL_S
+    )
+    if done.returncode != 0:
+        raise StackError(f"npm ci failed: {done.stderr.strip()}")

@@ -1,0 +1,114 @@
+"""Topics made, records written and read, from a test that is no loop: librdkafka's client.
+
+The product uses another client, so the two ends of a test share no code with it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+ANSWER_S = 30.0
+
+
+@dataclass(frozen=True)
+class Read:
+    """One record as it lies in Kafka."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    time_ms: int
+
+
+def make_topic(bootstrap: str, name: str, *, partitions: int = 1, **config: str) -> None:
+    """`config`: settings of the topic, with underscores for dots."""
+    settings = {key.replace("_", "."): value for key, value in config.items()}
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    if admin.list_topics(name, timeout=ANSWER_S).topics[name].error is None:
+        return  # the mock has just made it
+    admin.create_topics([topic], operation_timeout=ANSWER_S)[name].result(ANSWER_S)
+
+
+def delete_topic(bootstrap: str, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([name], operation_timeout=ANSWER_S)[name].result(ANSWER_S)
+
+
+def topics(bootstrap: str) -> frozenset[str]:
+    return frozenset(
+        AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=ANSWER_S).topics
+    )
+
+
+def write(
+    bootstrap: str,
+    topic: str,
+    records: Iterable[tuple[bytes, bytes]],
+    *,
+    timeout_s: float = ANSWER_S,
+) -> None:
+    """Key and value of each, acknowledged by all. RuntimeError: not all were."""
+    failed: list[str] = []
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": int(timeout_s * 1000)}
+    )
+    for key, value in records:
+        producer.produce(
+            topic,
+            key=key,
+            value=value,
+            on_delivery=lambda error, _: failed.append(str(error)) if error else None,
+        )
+    left = producer.flush(ANSWER_S)
+    if left or failed:
+        raise RuntimeError(f"{left} records without an answer, refused: {failed[:3]}")
+
+
+def read_all(bootstrap: str, topic: str) -> list[Read]:
+    """Every record of the topic that was there when this began, partition by partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "nobody",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+        }
+    )
+    try:
+        return [
+            record
+            for partition in sorted(
+                consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
+            )
+            for record in _read_partition(consumer, topic, partition)
+        ]
+    finally:
+        consumer.close()
+
+
+def _read_partition(consumer: Consumer, topic: str, partition: int) -> list[Read]:
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+    found: list[Read] = []
+    while low + len(found) < high:
+        message = consumer.poll(ANSWER_S)
+        if message is None or message.error():
+            why = "no answer" if message is None else message.error()
+            raise RuntimeError(f"{topic}/{partition}, {len(found)} of {low} to {high}: {why}")
+        found.append(_read(partition, message))
+    return found
+
+
+def _read(partition: int, message: Message) -> Read:
+    offset = message.offset()
+    assert offset is not None
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])  # as it always gives
+    time_ms = message.timestamp()[1]
+    return Read(partition, offset, message.key(), message.value(), tuple(headers), time_ms)
