@@ -14,12 +14,12 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from cloud.scope import covers
-from cloud.source import Record
+from cloud.source import Record, Refusal
 from protocols import codec
 from protocols.codec import Curve
 from protocols.errors import Rejected
 from protocols.events import Alarm, Event, decode_alarm, decode_event, event_hash
-from protocols.frames import Frame, Header, Kind, Lane, Newer, split
+from protocols.frames import Frame, Header, Kind, Lane, Newer, read_prefix, split
 from protocols.notices import (
     Drop,
     Hello,
@@ -55,6 +55,8 @@ class Reason(StrEnum):
 
     UNREADABLE = "unreadable"
     REJECTED = "rejected"
+    FOREIGN_IDENTITY = "foreign_identity"
+    TOO_LARGE = "too_large"
     FORKED = "forked"
     COMPACTED = "compacted"
     ID_CONFLICT = "id_conflict"
@@ -120,12 +122,15 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A dead letter. `header` None: unreadable, and there is nobody to answer."""
+    """A dead letter. `header` None: unreadable, and there is nobody to answer.
+
+    Newer: of the header no more can be read than its prefix.
+    """
 
     record: Record
     reason: Reason
     detail: str
-    header: Header | None = None
+    header: Header | Newer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,8 @@ Decision: TypeAlias = Accepted | Statement | Refused | Postponed
 
 def decide(record: Record, agent: Agent | None, now: datetime) -> Decision:
     """What becomes of one record. Never raises for anything that bytes can be."""
+    if record.refusal is not None:
+        return _refused_before(record, record.refusal)
     try:
         found = split(record.data)
     except Rejected as error:
@@ -170,6 +177,19 @@ class Conduct:
     @property
     def is_intolerable(self) -> bool:
         return sum(self._rejected) * 2 > WINDOW_FRAMES
+
+
+def _refused_before(record: Record, refusal: Refusal) -> Refused:
+    """By the gateway. Answered where the prefix can be read and was not what it refused."""
+    reason = _REFUSALS.get(refusal.reason, Reason.UNREADABLE)
+    header = None if reason is Reason.UNREADABLE or not record.agent else read_prefix(record.data)
+    return Refused(record, reason, refusal.detail or refusal.reason, header)
+
+
+_REFUSALS: Final = {
+    reason.value: reason
+    for reason in (Reason.UNREADABLE, Reason.REJECTED, Reason.FOREIGN_IDENTITY, Reason.TOO_LARGE)
+}
 
 
 def _decide_frame(record: Record, frame: Frame, agent: Agent | None, now: datetime) -> Decision:

@@ -85,16 +85,22 @@ def migrate(
 
 
 @app.command()
-def ingest(
+def ingest(  # noqa: PLR0913, PLR0917 - options
     database: Database = None,
     config: ConfigFile = None,
+    source: Annotated[
+        str | None, typer.Option(help="Where frames come from: mqtt (the broker) or kafka.")
+    ] = None,
     mqtt_host: Annotated[str | None, typer.Option(help="The broker.")] = None,
     mqtt_port: Annotated[int | None, typer.Option(help="Its port.")] = None,
+    kafka_bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka's servers: host:port, several with commas.")
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of /metrics and /health; 0: any.")
     ] = None,
 ) -> None:
-    """Take frames from the broker into the database and answer them, until told to stop."""
+    """Take frames into the database and answer them, until told to stop."""
     import asyncio
 
     from cloud.running import run_ingest
@@ -104,6 +110,8 @@ def ingest(
         database=database,
         mqtt_host=mqtt_host,
         mqtt_port=mqtt_port,
+        source=source,
+        kafka_bootstrap=kafka_bootstrap,
         metrics_port=metrics_port,
     )
     asyncio.run(run_ingest(settings))

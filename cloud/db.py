@@ -52,6 +52,7 @@ class LockKey(IntEnum):
     PARTITIONS = 0x544C0003
     PROJECTION = 0x544C0004
     REBUILD = 0x544C0005
+    LOG = 0x544C0030
 
 
 class Trouble(StrEnum):
@@ -171,10 +172,15 @@ _CONNECT_OPTIONS: Final[dict[str, Any]] = {
     "keepalives_count": 3,
 }
 
+# The server's own side of the wire as well: a client whose machine is gone holds locks no longer.
 # `on` or stronger: a server set to less is raised, one set to remote_apply is left alone.
 _SESSION: Final = f"""
     set timezone = 'UTC';
     set lock_timeout = '{LOCK_TIMEOUT}';
+    set tcp_user_timeout = {TCP_USER_TIMEOUT_MS};
+    set tcp_keepalives_idle = 10;
+    set tcp_keepalives_interval = 5;
+    set tcp_keepalives_count = 3;
     select set_config('synchronous_commit', 'on', false)
     where current_setting('synchronous_commit') in ('off', 'local', 'remote_write');
 """

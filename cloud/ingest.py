@@ -16,6 +16,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+import structlog
+
 from cloud.admission import (
     Accepted,
     Agent,
@@ -29,13 +31,15 @@ from cloud.admission import (
     decide,
 )
 from cloud.agents import read_agents
+from cloud.answering import later, rejected, state
 from cloud.clock import Clock
+from cloud.counting import Count
 from cloud.db import BadData, translated
 from cloud.metrics import Metrics
-from cloud.receipting import Answer, receipts_of
+from cloud.receipting import receipts_of
 from cloud.recording import Raised, alarm_of
 from cloud.sessions import Session, Sessions, read_store_id
-from cloud.source import Appetite, Record, Source
+from cloud.source import Appetite, Overtaken, Record, Source, SourceState, SourceTrouble, moves_of
 from cloud.standing import Standing
 from cloud.statements import SOURCE
 from cloud.storing import Prepared, Stored, Work, build, prepare, store
@@ -43,7 +47,7 @@ from protocols.errors import Disconnected
 from protocols.events import Severity, to_us
 from protocols.frames import Lane
 from protocols.notices import Hello
-from protocols.receipts import Said, encode_receipt
+from protocols.receipts import encode_receipt
 from protocols.retry import Backoff
 
 BROKER: Final = "broker"
@@ -81,19 +85,21 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._backoff = Backoff()
+        self._log = structlog.get_logger("cloud.ingest")
         self._batches: asyncio.Queue[Batch] = asyncio.Queue(maxsize=1)
         self._agents: dict[str, Agent] = {}
         self._agents_read_s = float("-inf")
+        self._waiting = 0
         self._conduct: defaultdict[str, Conduct] = defaultdict(Conduct)
 
     async def run(self) -> None:
         self._standing.begin()
-        self._metrics.waiting.set(0)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_for_ever())
                 tasks.create_task(self._store_for_ever())
         finally:
+            self._metrics.waiting.dec(self._waiting)
             await self._source.close()
             await self._sessions.close()
 
@@ -106,8 +112,10 @@ class Ingest:
                 self._standing.up(BROKER)
                 while True:
                     await self._take()
+            except Overtaken as gone:
+                self._log.warning("overtaken", why=gone.reason)
             except Disconnected as gone:
-                self._standing.down(BROKER, "broker_down", gone.reason)
+                self._standing.down(BROKER, _state_of(gone), gone.reason)
             await self._source.close()
             if self._clock.monotonic_s() - opened_s > LASTING_S:
                 attempt = 0
@@ -117,7 +125,7 @@ class Ingest:
     async def _take(self) -> None:
         records = tuple(await self._source.take(APPETITE))
         self._standing.took(len(records))
-        self._metrics.waiting.inc(len(records))
+        self._wait_for(len(records))
         self._metrics.received_bytes.inc(sum(len(record.data) for record in records))
         while records:
             batch = await self._batch_of(records)
@@ -197,7 +205,7 @@ class Ingest:
         found = {}
         for bad in refused:
             agent = self._agents.get(bad.record.agent)
-            if bad.reason is Reason.REJECTED and agent is not None:
+            if bad.reason is not Reason.UNREADABLE and agent is not None:
                 self._conduct[agent.name].note(rejected=True)
                 if self._conduct[agent.name].is_intolerable:
                     found[agent.name] = agent
@@ -212,10 +220,21 @@ class Ingest:
         )  # what is wrong with the database is known at once
         while True:
             batch = await self._batches.get()
-            stored, store_id = await self._store(batch)
+            try:
+                stored, store_id = await self._store(batch)
+            except Overtaken:
+                await self._abandon(batch)
+                continue
             await self._source.acknowledge(batch.records)
             await self._answer(batch, stored, store_id)
             self._count(batch, stored)
+
+    async def _abandon(self, batch: Batch) -> None:
+        """Others have these records by now."""
+        await self._source.abandon(batch.records)
+        self._metrics.abandoned.inc(len(batch.records))
+        self._standing.gave_up(len(batch.records))
+        self._wait_for(-len(batch.records))
 
     async def _store(self, batch: Batch) -> tuple[Stored, str]:
         started_s = self._clock.monotonic_s()
@@ -224,19 +243,25 @@ class Ingest:
         return done
 
     async def _store_in(self, batch: Batch, session: Session) -> tuple[Stored, str]:
+        if not self._source.holds(batch.records):
+            raise Overtaken("the group shared its parts out anew")
         if batch.session is not session:  # its ids may mean nothing in this database
             batch = await self._prepared(batch.records, batch.work, batch.postponed, session)
         now = self._clock.now()
         if any(isinstance(one.said, Hello) for one in batch.work.statements):
             session.store_id = await read_store_id(session.storing)
+        count = _count_of(session, batch.records)
         try:
-            stored = await store(session.storing, session.books, batch.prepared, now)
+            stored = await store(session.storing, session.books, batch.prepared, now, count)
         except BadData:
-            stored = await self._store_one_by_one(session, batch.work)
+            stored = await self._store_one_by_one(session, batch.work, count)
         return stored, session.store_id
 
-    async def _store_one_by_one(self, session: Session, work: Work) -> Stored:
-        """A value that the database cannot hold: whose is it? The others are stored."""
+    async def _store_one_by_one(self, session: Session, work: Work, count: Count | None) -> Stored:
+        """A value that the database cannot hold: whose is it? The others are stored.
+
+        Counted with the last: what comes before it comes again if that fails, as a repeat.
+        """
         rest = replace(work, accepted=())
         refused: list[Refused] = []
         total = Stored()
@@ -249,22 +274,26 @@ class Ingest:
                 refused.append(Refused(record, Reason.REJECTED, bad.reason, header))
         aside = self._ill_behaved((), refused)
         rest = replace(rest, refused=(*rest.refused, *refused), aside=(*rest.aside, *aside))
-        _add(total, await self._store_alone(session, rest))
-        total.answers += [_rejected(one) for one in refused]
+        last = await self._store_alone(session, rest, count)
+        _add(total, last)
+        total.log_gen = last.log_gen
+        total.answers += [rejected(one) for one in refused]
         total.rejected = len(refused)
         return total
 
-    async def _store_alone(self, session: Session, work: Work) -> Stored:
+    async def _store_alone(
+        self, session: Session, work: Work, count: Count | None = None
+    ) -> Stored:
         async with session.lock:
             prepared = await prepare(session.preparing, session.books, work, self._clock.now())
         prepared = build(prepared, session.books)
-        return await store(session.storing, session.books, prepared, self._clock.now())
+        return await store(session.storing, session.books, prepared, self._clock.now(), count)
 
     async def _answer(self, batch: Batch, stored: Stored, store_id: str) -> None:
-        answers = [*stored.answers, *map(_later, batch.postponed)]
-        answers += [_rejected(one) for one in batch.work.refused if one.header is not None]
-        answers += [_state(one) for one in batch.work.statements if isinstance(one.said, Hello)]
-        for receipt in receipts_of(answers, store_id):
+        answers = [*stored.answers, *map(later, batch.postponed)]
+        answers += [rejected(one) for one in batch.work.refused if one.header is not None]
+        answers += [state(one) for one in batch.work.statements if isinstance(one.said, Hello)]
+        for receipt in receipts_of(answers, store_id, stored.log_gen):
             try:
                 await self._source.answer(receipt.agent, encode_receipt(receipt))
             except Disconnected:
@@ -287,17 +316,34 @@ class Ingest:
         metrics.dead_letters.inc(stored.letters)
         metrics.dead_letters_without_room.inc(stored.letters_without_room)
         metrics.transactions.inc()
-        metrics.waiting.dec(len(batch.records))
+        self._wait_for(-len(batch.records))
         self._standing.wrote(len(batch.records))
         now = self._clock.now()
         metrics.last_write.set(now.timestamp())
-        newest = max((one.frame.header.t_max for one in batch.work.accepted), default=None)
-        if newest is not None:
-            metrics.lag_s.set((to_us(now) - newest) / 1e6)
+        if stored.log_gen is not None:
+            metrics.log_gen.set(stored.log_gen)
+        newest: dict[Lane, int] = {}
+        for one in batch.work.accepted:
+            header = one.frame.header
+            newest[header.lane] = max(header.t_max, newest.get(header.lane, header.t_max))
+        for lane, t_max in newest.items():
+            metrics.lag_s.labels(lane.name.lower()).set((to_us(now) - t_max) / 1e6)
+
+    def _wait_for(self, records: int) -> None:
+        self._waiting += records
+        self._metrics.waiting.inc(records)
 
 
 async def _nothing(_: Session) -> None:
     """Only to have a session."""
+
+
+def _state_of(gone: Disconnected) -> str:
+    return gone.state if isinstance(gone, SourceTrouble) else SourceState.BROKER_DOWN
+
+
+def _count_of(session: Session, records: Sequence[Record]) -> Count | None:
+    return None if session.owner is None else Count(session.owner, moves_of(records))
 
 
 def _decide_some(
@@ -313,38 +359,6 @@ def _decide_some(
         if size >= RAW_BYTES_MAX:
             break
     return decisions
-
-
-def _later(one: Postponed) -> Answer:
-    return Answer(
-        one.record.agent, one.epoch, one.lane, one.seq, one.digest, Said.LATER, one.why.value
-    )
-
-
-def _rejected(one: Refused) -> Answer:
-    header = one.header
-    if header is None:
-        raise ValueError("an unreadable header has nobody to answer")
-    return Answer(
-        one.record.agent,
-        header.epoch,
-        int(header.lane),
-        header.seq,
-        header.digest,
-        Said.REJECTED,
-        one.detail,
-    )
-
-
-def _state(one: Statement) -> Answer:
-    """Every hello is answered, also one of an agent that nobody added."""
-    reason = None
-    if one.agent is None:
-        reason = Later.UNKNOWN_AGENT.value
-    elif one.agent.is_set_aside:
-        reason = Later.SET_ASIDE.value
-    epoch = one.said.epoch
-    return Answer(one.record.agent, epoch, int(Lane.NONE), 0, None, Said.STATE, reason)
 
 
 def _add(total: Stored, one: Stored) -> None:

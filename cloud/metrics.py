@@ -16,6 +16,9 @@ STATES = (
     "database_refused",
     "database_error",
     "broker_down",
+    "kafka_down",
+    "kafka_topic_missing",
+    "kafka_refused",
     "port_taken",
 )
 
@@ -79,7 +82,24 @@ class Metrics:
         )
         self.lag_s = Gauge(
             "threadline_ingest_lag_seconds",
-            "Age at the commit of the newest sample stored last, by the agent's clock",
+            "Age at the commit of the newest frame stored last, by the agent's clock",
+            ["lane"],
+            registry=r,
+        )
+        self.log_gen = Gauge(
+            "threadline_ingest_log_gen",
+            "How often Kafka's log was found replaced, as the database counts",
+            registry=r,
+        )
+        self.abandoned = Counter(
+            "threadline_ingest_abandoned_records",
+            "Records taken from Kafka and left to another reader before they were stored",
+            registry=r,
+        )
+        self.kafka_lag = Gauge(
+            "threadline_ingest_kafka_lag_records",
+            "Records in this reader's parts of a topic that are not taken yet",
+            ["topic"],
             registry=r,
         )
 

@@ -18,11 +18,10 @@ import paho.mqtt.client as mqtt
 import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from cloud.source import Appetite, Record
+from cloud.source import CHANNELS, Appetite, Record
 from protocols.errors import ConfigError, Disconnected, Problem
-from protocols.topics import read_mqtt_topic, receipts_topic, subscriptions
+from protocols.topics import mqtt_topic, read_mqtt_topic, receipts_topic
 
-SUBSCRIPTIONS: Final = tuple((topic, 1) for topic in subscriptions())
 UNACKNOWLEDGED_BYTES_MAX: Final = 16 * 1024 * 1024
 ANSWERS_WAITING_MAX: Final = 4096
 CONNECT_S: Final = 10.0
@@ -50,6 +49,7 @@ class _Token:
     """The packet of a record, and the connection that it belongs to."""
 
     connection: int
+    number: int  # of the message in it: packet ids come back, and at QoS 0 all are 0
     mid: int
     qos: int
     size: int
@@ -58,17 +58,22 @@ class _Token:
 class MqttSource:
     """A `cloud.source.Source`. Everything happens on the loop that opened it."""
 
-    def __init__(self, settings: MqttSettings, bytes_max: int = UNACKNOWLEDGED_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        bytes_max: int = UNACKNOWLEDGED_BYTES_MAX,
+        channels: Sequence[str] = CHANNELS,
+    ) -> None:
         self._settings = settings
         self._bytes_max = bytes_max
+        self._channels = channels
         self._connection: _Connection | None = None
         self._count = 0
-        self._log = structlog.get_logger("cloud.mqtt_source")
 
     async def open(self) -> None:
         await self.close()
         self._count += 1
-        connection = _Connection(self._settings, self._count, self._bytes_max, self._log)
+        connection = _Connection(self._settings, self._count, self._bytes_max, self._channels)
         try:
             await connection.open()
         except BaseException:
@@ -79,9 +84,15 @@ class MqttSource:
     async def take(self, appetite: Appetite) -> Sequence[Record]:
         return await self._there().take(appetite)
 
+    def holds(self, records: Sequence[Record]) -> bool:  # noqa: ARG002 - nobody else counts them
+        return True
+
     async def acknowledge(self, records: Sequence[Record]) -> None:
         if self._connection is not None:
             self._connection.acknowledge(records)
+
+    async def abandon(self, records: Sequence[Record]) -> None:
+        """Never: nobody else counts them."""
 
     async def answer(self, agent: str, receipt: bytes) -> None:
         self._there().answer(agent, receipt)
@@ -100,13 +111,19 @@ class MqttSource:
 class _Connection:
     """One paho client from CONNECT to its end, its socket driven from the loop."""
 
-    def __init__(self, settings: MqttSettings, number: int, bytes_max: int, log: Any) -> None:
+    def __init__(
+        self, settings: MqttSettings, number: int, bytes_max: int, channels: Sequence[str]
+    ) -> None:
         self._settings = settings
         self._number = number
         self._bytes_max = bytes_max
-        self._log = log
+        self._channels = [name for name in CHANNELS if name in channels]
+        self._log = structlog.get_logger("cloud.mqtt_source")
         self._loop = asyncio.get_running_loop()
-        self._records: deque[Record] = deque()
+        self._records: dict[str, deque[Record]] = {name: deque() for name in self._channels}
+        self._received = 0
+        self._order: deque[_Token] = deque()
+        self._dealt_with: set[_Token] = set()
         self._arrived = asyncio.Event()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: Disconnected | None = None
@@ -131,26 +148,33 @@ class _Connection:
             raise Disconnected(f"{settings.host}:{settings.port}: {reason}") from error
 
     async def take(self, appetite: Appetite) -> Sequence[Record]:
-        while not self._records:
+        while not any(self._records.values()):
             if self._gone is not None:
                 raise self._gone
             self._arrived.clear()
             await self._arrived.wait()
-        taken = [self._records.popleft()]
-        size = len(taken[0].data)
-        while self._records and len(taken) < appetite.records:
-            size += len(self._records[0].data)
-            if size > appetite.size:
-                break
-            taken.append(self._records.popleft())
+        taken: list[Record] = []
+        size = 0
+        for waiting in self._records.values():
+            while waiting and len(taken) < appetite.records:
+                size += len(waiting[0].data)
+                if taken and size > appetite.size:
+                    return taken
+                taken.append(waiting.popleft())
         return taken
 
     def acknowledge(self, records: Sequence[Record]) -> None:
-        for record in records:
-            token = record.token
-            if isinstance(token, _Token) and token.connection == self._number:
-                self._unacknowledged -= token.size
-                self._client.ack(token.mid, token.qos)
+        """PUBACK in order of receipt: one that was taken early waits for those before it."""
+        self._dealt_with.update(
+            record.token
+            for record in records
+            if isinstance(record.token, _Token) and record.token.connection == self._number
+        )
+        while self._order and self._order[0] in self._dealt_with:
+            token = self._order.popleft()
+            self._dealt_with.remove(token)
+            self._unacknowledged -= token.size
+            self._client.ack(token.mid, token.qos)
         if self._paused and self._unacknowledged < self._bytes_max // 2:
             self._resume()
 
@@ -258,7 +282,7 @@ class _Connection:
         if code.is_failure:
             self._end(f"refused by the broker: {code}")
             return
-        client.subscribe(list(SUBSCRIPTIONS))
+        client.subscribe([(mqtt_topic("+", channel), 1) for channel in self._channels])
 
     def _on_subscribe(
         self, _client: object, _data: object, _mid: int, codes: Any, _properties: object
@@ -271,13 +295,16 @@ class _Connection:
 
     def _on_message(self, client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         address = read_mqtt_topic(message.topic)
-        if address is None or message.retain:
+        if address is None or address.channel not in self._records or message.retain:
             self._log.warning("ignored", topic=message.topic[:200], retained=message.retain)
             client.ack(message.mid, message.qos)
             return
         payload = bytes(message.payload)
-        token = _Token(self._number, message.mid, message.qos, len(payload))
-        self._records.append(Record(address.agent, address.channel, payload, token))
+        self._received += 1
+        token = _Token(self._number, self._received, message.mid, message.qos, len(payload))
+        record = Record(address.agent, address.channel, payload, token)
+        self._records[address.channel].append(record)
+        self._order.append(token)
         self._unacknowledged += token.size
         self._arrived.set()
         if self._unacknowledged >= self._bytes_max:

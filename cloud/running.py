@@ -1,30 +1,44 @@
 """The process `threadline cloud ingest`: everything put together, kept alive, ended by a signal.
 
 Rule 1: nothing here raises for a peer that is away; a bug is logged whole and the work begun anew.
+Rule 2: two lines into the database, each with its own connection to where records come from and
+its own session: however much backlog there is, what happens now never stands behind it.
 """
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
+from uuid import uuid4
 
 import structlog
 
 from cloud.clock import Clock
 from cloud.ingest import Ingest
+from cloud.kafka_log import KafkaSettings, client_options
+from cloud.kafka_source import KafkaSource
 from cloud.metrics import Metrics, ProjectorMetrics
 from cloud.mqtt_source import MqttSettings, MqttSource, tls_context
+from cloud.positions import Positions
 from cloud.probes import Probes
 from cloud.projector import Projector
 from cloud.sessions import Sessions
 from cloud.settings import CloudSettings
-from cloud.source import Source
+from cloud.source import BACKLOG, CHANNELS
 from cloud.standing import Standing
 from protocols.errors import Busy
 from protocols.retry import Backoff
 
 PROBES: Final = "probes"
 RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
+
+# What a line reads; its name tells its parts and its group or client id apart from the first's.
+LINES: Final[Mapping[str, Sequence[str]]] = {
+    "": tuple(channel for channel in CHANNELS if channel != BACKLOG),
+    BACKLOG: (BACKLOG,),
+}
 
 
 async def run_ingest(settings: CloudSettings) -> None:
@@ -33,15 +47,12 @@ async def run_ingest(settings: CloudSettings) -> None:
     metrics = Metrics()
     projection = ProjectorMetrics(metrics.registry)
     standing = Standing(clock, metrics.state.state)
-    mqtt = mqtt_settings(settings)
-    if mqtt.ca is not None:
-        tls_context(mqtt)  # a missing file is a mistake now, not a connection that never comes
+    process = _Process(settings, standing, metrics, clock)
+    process.check()
     async with asyncio.TaskGroup() as tasks:
         work = [
             tasks.create_task(_serve_probes(settings, standing, metrics)),
-            tasks.create_task(
-                _supervise(lambda: _ingest(settings, MqttSource(mqtt), standing, metrics, clock))
-            ),
+            *(tasks.create_task(_supervise(partial(process.line, line))) for line in LINES),
             tasks.create_task(_supervise(lambda: Projector(settings.dsn, clock, projection))),
         ]
         await _until_told()
@@ -63,11 +74,66 @@ def mqtt_settings(settings: CloudSettings) -> MqttSettings:
     )
 
 
-def _ingest(
-    settings: CloudSettings, source: Source, standing: Standing, metrics: Metrics, clock: Clock
-) -> Ingest:
-    sessions = Sessions(settings.dsn, clock, standing, RETRY)
-    return Ingest(source, sessions, standing, metrics, clock)
+def kafka_settings(settings: CloudSettings) -> KafkaSettings:
+    password = settings.kafka_password
+    return KafkaSettings(
+        settings.kafka_bootstrap,
+        settings.kafka_group,
+        settings.kafka_security,
+        settings.kafka_ca,
+        settings.kafka_certificate,
+        settings.kafka_key,
+        settings.kafka_username,
+        None if password is None else password.get_secret_value(),
+        settings.kafka_mechanism,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What its lines share."""
+
+    settings: CloudSettings
+    standing: Standing
+    metrics: Metrics
+    clock: Clock
+
+    def check(self) -> None:
+        """ConfigError: a missing file is a mistake now, not a connection that never comes."""
+        if self.settings.source == "kafka":
+            client_options(kafka_settings(self.settings))
+        elif self.settings.mqtt_ca is not None:
+            tls_context(mqtt_settings(self.settings))
+
+    def line(self, line: str) -> Ingest:
+        is_kafka = self.settings.source == "kafka"
+        return self._kafka_line(line) if is_kafka else self._mqtt_line(line)
+
+    def _mqtt_line(self, line: str) -> Ingest:
+        settings = mqtt_settings(self.settings)
+        settings = replace(settings, client_id=_named(settings.client_id, line))
+        standing = self.standing.of_line(line)
+        sessions = Sessions(self.settings.dsn, self.clock, standing, RETRY)
+        source = MqttSource(settings, channels=LINES[line])
+        return Ingest(source, sessions, standing, self.metrics, self.clock)
+
+    def _kafka_line(self, line: str) -> Ingest:
+        settings = kafka_settings(self.settings)
+        settings = replace(settings, group=_named(settings.group, line))
+        standing = self.standing.of_line(line)
+        owner = uuid4()
+        sessions = Sessions(self.settings.dsn, self.clock, standing, RETRY, owner)
+        positions = Positions(sessions, owner, self.clock)
+        source = KafkaSource(settings, LINES[line], positions, self.clock, self._show_lag)
+        return Ingest(source, sessions, standing, self.metrics, self.clock)
+
+    def _show_lag(self, lags: Mapping[str, int]) -> None:
+        for topic, records in lags.items():
+            self.metrics.kafka_lag.labels(topic).set(records)
+
+
+def _named(name: str, line: str) -> str:
+    return f"{name}-{line}" if line else name
 
 
 async def _supervise(make: Callable[[], Ingest | Projector]) -> None:

@@ -8,10 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
+from uuid import UUID
 
 from cloud import migrate
 from cloud.clock import Clock
-from cloud.db import AsyncConnection, StoreTrouble, connect_async, translated
+from cloud.counting import enlist
+from cloud.db import AsyncConnection, StoreTrouble, Trouble, connect_async, translated
 from cloud.standing import Standing
 from cloud.storing import Books
 from protocols.retry import Backoff
@@ -28,17 +30,26 @@ class Session:
     storing: AsyncConnection
     store_id: str
     books: Books
+    owner: UUID | None = None  # of a log's parts, in whose name these connections work
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Sessions:
     """Opens one session at a time, whoever asks."""
 
-    def __init__(self, dsn: str, clock: Clock, standing: Standing, backoff: Backoff) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        clock: Clock,
+        standing: Standing,
+        backoff: Backoff,
+        owner: UUID | None = None,
+    ) -> None:
         self._dsn = dsn
         self._clock = clock
         self._standing = standing
         self._backoff = backoff
+        self._owner = owner
         self._session: Session | None = None
         self._opening = asyncio.Lock()
         self._attempt = 0
@@ -61,6 +72,12 @@ class Sessions:
         self._standing.up(PART)
         return done
 
+    async def attempt(self, act: Callable[[Session], Awaitable[T]]) -> T:
+        """Do it once, on what is open. StoreTrouble: it was not done."""
+        if self._session is None:
+            raise StoreTrouble(Trouble.DOWN, "not connected")
+        return await act(self._session)
+
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
@@ -71,7 +88,7 @@ class Sessions:
         async with self._opening:
             while self._session is None:
                 try:
-                    self._session = await open_session(self._dsn)
+                    self._session = await open_session(self._dsn, self._owner)
                 except StoreTrouble as trouble:
                     await self._wait(trouble)
             return self._session
@@ -89,19 +106,31 @@ class Sessions:
         await asyncio.sleep(delay_s)
 
 
-async def open_session(dsn: str) -> Session:
+async def open_session(dsn: str, owner: UUID | None = None) -> Session:
     """StoreTrouble: no server, too old, a migration is missing."""
     storing = await connect_async(dsn, application="threadline ingest")
+    preparing = None
     try:
         storage = await migrate.check(storing)
         store_id = await read_store_id(storing)
         preparing = await connect_async(dsn, application="threadline ingest prepare")
+        for connection in (storing, preparing):
+            with translated():
+                await connection.execute(_IMPATIENT)
+        if owner is not None:
+            await enlist(owner, storing, preparing)
     except BaseException:
         await storing.close()
+        if preparing is not None:
+            await preparing.close()
         raise
     books = Books()
     books.days.storage = storage
-    return Session(preparing, storing, store_id, books)
+    return Session(preparing, storing, store_id, books, owner)
+
+
+# Stopped between two statements it holds nothing for long; in mid-COPY only another can end it.
+_IMPATIENT: Final = "set idle_in_transaction_session_timeout = '15s'"
 
 
 async def read_store_id(connection: AsyncConnection) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from ruamel.yaml import YAML
@@ -49,6 +49,7 @@ class CloudSettings(BaseModel):
     storage: Wanted = Wanted.AUTO
     compress_after: Duration = timedelta(days=7)
     keep_samples: Duration = None
+    source: Literal["mqtt", "kafka"] = "mqtt"
     mqtt_host: str = "127.0.0.1"
     mqtt_port: Port = 1883
     mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256)] = "threadline-ingest"
@@ -57,6 +58,15 @@ class CloudSettings(BaseModel):
     mqtt_ca: Path | None = None
     mqtt_certificate: Path | None = None
     mqtt_key: Path | None = None
+    kafka_bootstrap: Annotated[str, Field(min_length=1)] = "127.0.0.1:9092"
+    kafka_group: Annotated[str, Field(min_length=1, max_length=200)] = "threadline-ingest"
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    kafka_ca: Path | None = None
+    kafka_certificate: Path | None = None
+    kafka_key: Path | None = None
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464
     api_host: str = "127.0.0.1"

@@ -11,6 +11,7 @@ from datetime import datetime
 from cloud.admission import Accepted, Agent, Reason, Refused, Statement
 from cloud.agents import set_aside
 from cloud.copying import HEADER, TRAILER, Rows, rows_of
+from cloud.counting import Count, move
 from cloud.db import AsyncConnection, translated
 from cloud.dead_letters import DeadLetter, keep
 from cloud.ledger import Entry, FrameIds, LaneBook, Outcome, admit, lane_key, signed
@@ -22,6 +23,7 @@ from cloud.statements import SOURCE, beyond_their_head, keep_hello, keep_status,
 from cloud.tags import SitedTags, TagBook, UseBook, write_use
 from protocols import receipts
 from protocols.events import Severity
+from protocols.frames import Header
 from protocols.notices import Hello
 from protocols.samples import Tag
 
@@ -62,6 +64,7 @@ class Stored:
     event_conflicts: int = 0
     letters: int = 0
     letters_without_room: int = 0
+    log_gen: int | None = None  # of the log that was counted; None: the source has none
 
 
 class Books:
@@ -107,12 +110,19 @@ def build(prepared: Prepared, books: Books) -> Prepared:
 
 
 async def store(
-    connection: AsyncConnection, books: Books, prepared: Prepared, now: datetime
+    connection: AsyncConnection,
+    books: Books,
+    prepared: Prepared,
+    now: datetime,
+    count: Count | None = None,
 ) -> Stored:
-    """Steps 1 to 5. StoreTrouble, BadData: nothing of it is there, or (lost commit) all of it."""
+    """Steps 1 to 5. StoreTrouble, BadData: nothing of it is there, or (lost commit) all of it.
+
+    `count`: of a log, step 4. Overtaken: nothing of it is there, somebody else does it.
+    """
     with translated():
         async with connection.transaction():
-            return await _Transaction(connection, books, prepared, now).run()
+            return await _Transaction(connection, books, prepared, now).run(count)
 
 
 class _Transaction:
@@ -129,7 +139,7 @@ class _Transaction:
         self._raised = [*prepared.work.alarms, *prepared.alarms]
         self._letters = [_letter(refused) for refused in prepared.work.refused]
 
-    async def run(self) -> Stored:
+    async def run(self, count: Count | None) -> Stored:
         entries = self._prepared.entries
         outcomes = await self._admit(entries)
         admitted = [
@@ -138,6 +148,8 @@ class _Transaction:
             if outcome is Outcome.ADMITTED
         ]
         await self._copy(admitted)
+        if count is not None and count.moves:
+            self._stored.log_gen = await move(self._connection, count)
         await self._insert_lines(admitted)
         await self._hear()
         for entry, outcome in zip(entries, outcomes, strict=True):
@@ -315,8 +327,9 @@ def _answer(entry: Entry, said: receipts.Said, reason: str | None) -> Answer:
 
 
 def _letter(refused: Refused) -> DeadLetter:
-    record = refused.record
-    return DeadLetter(record.agent, refused.reason, refused.detail, record.data, refused.header)
+    record, header = refused.record, refused.header
+    known = header if isinstance(header, Header) else None
+    return DeadLetter(record.agent, refused.reason, refused.detail, record.data, known)
 
 
 def _entry_letter(entry: Entry, reason: Reason, detail: str) -> DeadLetter:

@@ -202,6 +202,17 @@ def read_header(data: bytes) -> tuple[Header, int] | Newer:
     return _unpack(prefix, head)
 
 
+def read_prefix(data: bytes) -> Newer | None:
+    """What the 40 fixed bytes say, however the rest lies. None: they are no frame's.
+
+    Enough to name a frame to its sender: an entry answers only to its own digest.
+    """
+    if len(data) < _PREFIX.size:
+        return None
+    prefix = _Prefix(*_PREFIX.unpack_from(data))
+    return _newer(prefix, "") if prefix.magic == MAGIC and prefix.major else None
+
+
 class _Prefix(NamedTuple):
     magic: bytes
     major: int

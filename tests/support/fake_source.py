@@ -76,6 +76,12 @@ class FakeSource:
             taken.append(self._record(agent, channel, data))
         return taken
 
+    def holds(self, records: Sequence[Record]) -> bool:  # noqa: ARG002 - nobody else counts them
+        return True
+
+    async def abandon(self, records: Sequence[Record]) -> None:
+        """Never: nobody else counts them."""
+
     async def acknowledge(self, records: Sequence[Record]) -> None:
         for record in records:
             if isinstance(record.token, _Token) and record.token in self._unacknowledged:
