@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from uuid import uuid4
 
+import numpy as np
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -26,7 +27,7 @@ from cloud.standing import Standing
 from protocols.frames import Frame, Lane
 from protocols.receipts import Receipt, Said, decode_receipt
 from protocols.retry import Backoff
-from protocols.samples import DataType
+from protocols.samples import NO_CODE, DataType, SampleBatch, Tag, ValueClass
 from protocols.topics import DEAD_TOPIC, FRAME_HEADER, KAFKA_TOPICS, RECEIPTS_TOPIC
 from tests.support.frames import AgentVoice, sample
 from tests.support.kafka_client import ANSWER_S, delete_topic, make_topic, read_all
@@ -55,6 +56,28 @@ def some_frames(voice: AgentVoice, count: int, lane: Lane = Lane.LIVE) -> list[F
     ]
 
 
+def large_frames(
+    voice: AgentVoice, count: int, *, rows: int = 8000, lane: Lane = Lane.BACKLOG
+) -> list[Frame]:
+    """Frames that keep a COPY busy: each value once in all of the lane's."""
+    tags = tuple(Tag(f"d.y{n:03}", DataType.FLOAT64) for n in range(100))
+    found = []
+    for _ in range(count):
+        number = voice.seqs.get(lane, 0)
+        values = np.arange(number * rows, (number + 1) * rows)
+        batch = SampleBatch(
+            tags,
+            (values % len(tags)).astype(np.int32),
+            T0 + values,
+            np.full(rows, ValueClass.F64, np.uint8),
+            {ValueClass.F64: values.astype(np.float64)},
+            np.zeros(rows, np.uint32),
+            np.full(rows, NO_CODE, np.int64),
+        )
+        found.append(voice.samples(batch, lane=lane))
+    return found
+
+
 @dataclass
 class KafkaPlant:
     """Topics with a prefix of their own on a Kafka that others use too."""
@@ -77,6 +100,10 @@ class KafkaPlant:
 
     def delete_topic(self, topic: str) -> None:
         delete_topic(self.bootstrap, self.prefix + topic)
+
+    def delete(self) -> None:
+        for topic in TOPICS:
+            self.delete_topic(topic)
 
     def make_anew(self, topic: str, partitions: int = 1) -> None:
         """As an operator does who believes that nothing was in it."""
