@@ -101,8 +101,14 @@ class Member:
                 await self._changes(POLL_MS / 1000)
             elif self._desk.is_empty:
                 await self._fill(appetite)
-            if self._is_given and self._is_settled and (records := self._desk.pop(appetite)):
+            if records := self._hand_out(appetite):
                 return records
+
+    def _hand_out(self, appetite: Appetite) -> Sequence[Record]:
+        room = self._bytes_max - self._desk.bytes_under_way
+        if not (self._is_given and self._is_settled) or room <= 0:
+            return ()
+        return self._desk.pop(Appetite(appetite.records, min(appetite.size, room)))
 
     def holds(self, records: Sequence[Record]) -> bool:
         return self._desk.holds(records)

@@ -13,20 +13,26 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from cloud.clock import Clock
+from cloud.kafka_source import KafkaSource
 from cloud.mqtt_source import MqttSettings, MqttSource, tls_context
-from cloud.source import Appetite, Record, Source
+from cloud.source import CHANNELS, Appetite, Record, Source
 from protocols.errors import ConfigError, Disconnected
 from protocols.receipts import Receipt, Run, Said, decode_receipt, encode_receipt
+from protocols.topics import KAFKA_TOPICS
 from tests.support.certificates import Authority
 from tests.support.fake_source import FakeSource
+from tests.support.kafka_plant import KafkaPlant
+from tests.support.memory_keeper import MemoryKeeper
 from tests.support.relay import HOST, Relay
 from threadline.broker import Broker, BrokerSettings, Mosquitto, Tls
 from threadline.children import Children
 from threadline.ports import free_port
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 PLENTY = Appetite(records=1000, size=100_000_000)
 BYTES_MAX = 200_000
+URGENCY = {"control": 0, "hello": 0, "events": 1, "live": 2, "backlog": 3}
 KEEPALIVE_S = 1
 
 
@@ -83,6 +89,29 @@ class MqttFar:
         self.relay.cut()
 
 
+class KafkaFar:
+    """Gateways beside a real Kafka: what agents send arrives in its topics."""
+
+    def __init__(self, plant: KafkaPlant) -> None:
+        self._plant = plant
+        self.keeper = MemoryKeeper()
+        settings = replace(plant.settings(), bytes_max=BYTES_MAX)
+        self.source = KafkaSource(settings, CHANNELS, self.keeper, Clock())
+
+    async def push(self, agent: str, channel: str, data: bytes) -> None:
+        """The contract looks at nothing of a frame but its bytes: eight of them are its header."""
+        headers = [("frame", data[:8]), ("lane", channel.encode())]
+        topic = KAFKA_TOPICS[channel]
+        await asyncio.to_thread(self._plant.send_raw, topic, agent.encode(), data[8:], headers)
+
+    async def receipts(self, count: int) -> list[Receipt]:
+        await _until(lambda: len(self._plant.receipts()) >= count)
+        return self._plant.receipts()
+
+    async def cut(self) -> None:
+        raise NotImplementedError("Kafka's client mends a wire that is cut by itself")
+
+
 @asynccontextmanager
 async def mqtt_far(broker: Broker) -> AsyncIterator[MqttFar]:
     relay = Relay(broker.host, broker.port)
@@ -115,18 +144,26 @@ async def _until(happens: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.fixture(
-    params=[
-        "fake",
-        pytest.param("mosquitto", marks=pytest.mark.integration),
-        pytest.param("amqtt", marks=pytest.mark.integration),
-    ]
-)
+OVER_ONE_WIRE = [
+    "fake",
+    pytest.param("mosquitto", marks=pytest.mark.integration),
+    pytest.param("amqtt", marks=pytest.mark.integration),
+]
+
+
+@pytest.fixture(params=[*OVER_ONE_WIRE, pytest.param("kafka", marks=pytest.mark.integration)])
 async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
     if request.param == "fake":
         fake = FakeFar(FakeSource(bytes_max=BYTES_MAX))
         yield fake
         await fake.source.close()
+        return
+    if request.param == "kafka":
+        plant = KafkaPlant(request.getfixturevalue("kafka").bootstrap)
+        plant.make()
+        gateway = KafkaFar(plant)
+        yield gateway
+        await gateway.source.close()
         return
     async with mqtt_far(request.getfixturevalue(request.param)) as other:
         yield other
@@ -160,6 +197,23 @@ async def test_records_come_whole_with_their_agent_and_channel(far: Far) -> None
         ("berlin.press1", channel, data + channel.encode())
         for channel in ("events", "live", "backlog", "control", "hello")
     }
+
+
+async def test_of_what_has_arrived_the_more_urgent_is_taken_first(far: Far) -> None:
+    await far.source.open()
+    await far.push("berlin.press1", "live", b"the first of all")
+    await far.source.acknowledge(await take(far, 1))
+    for channel in ("backlog", "live", "events", "hello", "control"):
+        for number in range(3):
+            await far.push("berlin.press1", channel, b"%d of %s" % (number, channel.encode()))
+    records: list[Record] = []
+    while len(records) < 15:
+        await asyncio.sleep(0.5)  # what can arrive has arrived
+        taken = await far.source.take(Appetite(records=4, size=10_000))
+        await far.source.acknowledge(taken)
+        records += taken
+    found = [one.channel for one in records]
+    assert found == sorted(found, key=lambda one: URGENCY[one])
 
 
 async def test_records_of_a_channel_keep_their_order(far: Far) -> None:
@@ -209,6 +263,7 @@ async def test_receipts_go_to_the_agent_named(far: Far) -> None:
     assert await far.receipts(1) == [sent]
 
 
+@pytest.mark.parametrize("far", OVER_ONE_WIRE, indirect=True)
 async def test_a_connection_that_ends_is_disconnected_and_can_be_opened_again(far: Far) -> None:
     await far.source.open()
     await far.push("berlin.press1", "live", b"before")

@@ -12,7 +12,8 @@ from cloud.db import Connection, connect
 from cloud.verify.delivery import verify_agent
 from protocols.frames import Frame, Lane
 from tests.support.frames import AgentVoice
-from tests.support.kafka_plant import KafkaPlant, large_frames, some_frames
+from tests.support.kafka_plant import KafkaPlant
+from tests.support.many_frames import large_frames, some_frames
 from tests.support.services import need
 from threadline.children import Child, Children
 from threadline.kafka import Kafka

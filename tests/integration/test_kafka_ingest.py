@@ -9,7 +9,8 @@ from protocols.notices import Hello, LaneState
 from protocols.receipts import Said
 from protocols.samples import DataType
 from tests.support.frames import AgentVoice, changed, sample
-from tests.support.kafka_plant import ROWS, KafkaBench, KafkaPlant, kafka_ingest, some_frames
+from tests.support.kafka_plant import KafkaBench, KafkaPlant, kafka_ingest
+from tests.support.many_frames import ROWS, some_frames
 from tests.support.services import need
 from threadline.children import Children
 from threadline.kafka import Kafka

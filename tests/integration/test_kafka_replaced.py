@@ -11,7 +11,8 @@ import pytest
 from protocols.frames import Frame
 from protocols.receipts import Said
 from tests.support.frames import AgentVoice
-from tests.support.kafka_plant import ROWS, KafkaBench, KafkaPlant, kafka_ingest, some_frames
+from tests.support.kafka_plant import KafkaBench, KafkaPlant, kafka_ingest
+from tests.support.many_frames import ROWS, some_frames
 from threadline.kafka import Kafka
 
 pytestmark = pytest.mark.integration

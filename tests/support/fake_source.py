@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cloud.source import Appetite, Record
+from cloud.source import CHANNELS, Appetite, Record
 from protocols.errors import Disconnected
 from protocols.receipts import Receipt, decode_receipt
 
@@ -35,6 +35,7 @@ class FakeSource:
         """What is pushed while nobody is connected is lost, as on a clean session."""
         if self._open:
             self._waiting.append((agent, channel, data))
+            self._waiting = deque(sorted(self._waiting, key=lambda one: CHANNELS.index(one[1])))
             self._changed.set()
 
     def disconnect(self) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from uuid import uuid4
 
-import numpy as np
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -24,58 +23,17 @@ from cloud.positions import Positions
 from cloud.sessions import Sessions
 from cloud.source import CHANNELS
 from cloud.standing import Standing
-from protocols.frames import Frame, Lane
+from protocols.frames import Frame
 from protocols.receipts import Receipt, Said, decode_receipt
 from protocols.retry import Backoff
-from protocols.samples import NO_CODE, DataType, SampleBatch, Tag, ValueClass
 from protocols.topics import DEAD_TOPIC, FRAME_HEADER, KAFKA_TOPICS, RECEIPTS_TOPIC
-from tests.support.frames import AgentVoice, sample
 from tests.support.kafka_client import ANSWER_S, delete_topic, make_topic, read_all
 from tests.support.plant_store import PATIENCE_S, FixedClock, channel_of
 
 TOPICS = (*dict.fromkeys(KAFKA_TOPICS.values()), DEAD_TOPIC, RECEIPTS_TOPIC)
-T0 = 1_790_000_000_000_000
-ROWS = 20  # of a frame
 _numbers = count(1)
 
 Headers = Sequence[tuple[str, str | bytes | None]]
-
-
-def some_frames(voice: AgentVoice, count: int, lane: Lane = Lane.LIVE) -> list[Frame]:
-    """Each with values of its own, so that what is stored twice or not at all can be counted."""
-    first = voice.seqs.get(lane, 0)
-    return [
-        voice.samples(
-            [
-                sample(f"d.x{row}", DataType.INT32, T0 + number * 1000 + row, number * ROWS + row)
-                for row in range(ROWS)
-            ],
-            lane=lane,
-        )
-        for number in range(first, first + count)
-    ]
-
-
-def large_frames(
-    voice: AgentVoice, count: int, *, rows: int = 8000, lane: Lane = Lane.BACKLOG
-) -> list[Frame]:
-    """Frames that keep a COPY busy: each value once in all of the lane's."""
-    tags = tuple(Tag(f"d.y{n:03}", DataType.FLOAT64) for n in range(100))
-    found = []
-    for _ in range(count):
-        number = voice.seqs.get(lane, 0)
-        values = np.arange(number * rows, (number + 1) * rows)
-        batch = SampleBatch(
-            tags,
-            (values % len(tags)).astype(np.int32),
-            T0 + values,
-            np.full(rows, ValueClass.F64, np.uint8),
-            {ValueClass.F64: values.astype(np.float64)},
-            np.zeros(rows, np.uint32),
-            np.full(rows, NO_CODE, np.int64),
-        )
-        found.append(voice.samples(batch, lane=lane))
-    return found
 
 
 @dataclass
