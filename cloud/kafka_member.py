@@ -4,7 +4,8 @@ Rule 1: Kafka only shares the parts out; how far each was taken, the database sa
 belongs. What is committed to Kafka is for people who watch lags.
 Rule 2: before a part is read on, the last record taken of it is read again and compared.
 Rule 3: nothing of a part is handed out between its being lost and its being claimed anew.
-Rule 4: a member that takes nothing for a minute leaves the group, so that another can.
+Rule 4: a member that cannot store for a minute leaves the group, so that another can, and does
+not join before its database answers.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ PART_BYTES_MAX: Final = 512 * 1024  # of a part in it; a single record may be la
 POLL_MS: Final = 500
 SESSION_MS: Final = 10_000
 REBALANCE_MS: Final = 20_000
-LEAVE_MS: Final = 60_000
+LEAVE_MS: Final = 60_000  # without taking anything, or without storing what was taken
 QUIET_S: Final = 8.0  # what is under way may end before a part is given up
 WATCH_S: Final = 2.0
 LOST_S: Final = 10.0  # without an answer of any server
@@ -76,12 +77,14 @@ class Member:
         self._is_settled = False  # claimed, compared, at the right places
         self._known: Mapping[str, Topic] = {}
         self._watched_s = self._answered_s = self._committed_s = clock.monotonic_s()
+        self._stored_s = clock.monotonic_s()  # or had nothing to store
         self._gone: Disconnected | None = None
         self._changed = asyncio.Event()
         self._log = structlog.get_logger("cloud.kafka_source")
 
     async def open(self, others: Iterable[str]) -> None:
         """Join. `others`: topics that have to be there too. SourceTrouble: not possible now."""
+        await self._keeper.claim((), {})
         await self._view.open()
         await self._view.read([*self._topics, *(self._prefix + topic for topic in others)])
         with translated():
@@ -92,6 +95,7 @@ class Member:
         while True:
             if self._gone is not None:
                 raise self._gone
+            self._leave_if_stuck()
             await self._watch()
             if not self._is_given:
                 await self._read(timeout_ms=POLL_MS)  # says that we live, and waits for our share
@@ -108,6 +112,8 @@ class Member:
         room = self._bytes_max - self._desk.bytes_under_way
         if not (self._is_given and self._is_settled) or room <= 0:
             return ()
+        if self._desk.is_quiet:
+            self._stored_s = self._clock.monotonic_s()
         return self._desk.pop(Appetite(appetite.records, min(appetite.size, room)))
 
     def holds(self, records: Sequence[Record]) -> bool:
@@ -115,6 +121,7 @@ class Member:
 
     def acknowledge(self, records: Sequence[Record]) -> None:
         self._desk.acknowledge(records)
+        self._stored_s = self._clock.monotonic_s()
         self._changed.set()
 
     def abandon(self, records: Sequence[Record]) -> None:
@@ -147,6 +154,13 @@ class Member:
             self._consumer.seek(part, 0)
             self._consumer.pause(part)
         self._is_given = True
+
+    def _leave_if_stuck(self) -> None:
+        stuck_s = self._clock.monotonic_s() - self._stored_s
+        if not self._desk.is_quiet and stuck_s * 1000 > LEAVE_MS:
+            why = Overtaken(f"nothing stored for {stuck_s:.0f} s: our parts are left to others")
+            self._end(why)
+            raise why
 
     async def _settle(self) -> None:
         """Claim, find the places, compare. Begins again when the group shares out anew."""

@@ -127,7 +127,7 @@ class SourceTrouble(Disconnected):
 
 
 class Overtaken(Disconnected):
-    """Another reader counts a part of the log by now: nothing of this was stored by us."""
+    """Another reader counts parts of the log by now, or had better: nothing of this is ours."""
 
 
 class Keeper(Protocol):

@@ -180,13 +180,17 @@ async def kafka_ingest(
     channels: Sequence[str] = CHANNELS,
     clock: Clock | None = None,
     group: str = "ingest",
+    through: str | None = None,
 ) -> AsyncIterator[KafkaBench]:
-    """One line until the block ends; its own failure fails the test."""
+    """One line until the block ends; its own failure fails the test.
+
+    `through`: another way for the ingest to the same database.
+    """
     used = clock or FixedClock()
     metrics = Metrics()
     standing = Standing(used, metrics.state.state)
     owner = uuid4()
-    sessions = Sessions(dsn, used, standing, Backoff(first_s=0.05, limit_s=0.2), owner)
+    sessions = Sessions(through or dsn, used, standing, Backoff(first_s=0.05, limit_s=0.2), owner)
     positions = Positions(sessions, owner, used)
     source = KafkaSource(plant.settings(group), channels, positions, used)
     ingest = Ingest(source, sessions, standing, metrics, used)
