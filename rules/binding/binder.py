@@ -115,6 +115,7 @@ class StationBinder:
                 nest.state = known.edges.get(plan.id, nest.state)
         for path, past in self._pasts.items():
             past.rows = list(known.pasts.get(path, ()))
+            self._now_us = max(self._now_us, past.newest_us or _NEVER_US)
 
     def _add(self, nest: Nest, plan: NestPlan) -> None:
         self._nests.append(nest)
@@ -148,11 +149,12 @@ class StationBinder:
         return self._nests[token % len(self._nests)]
 
     def _call(self, now_us: int) -> Call:
+        call = Call(self._pasts, Told(), now_us)
         if now_us < self._now_us - _SLACK_US:
             for nest in self._nests:
-                nest.on_clock_set_back(now_us)
+                nest.on_clock_set_back(call)
         self._now_us = now_us
-        return Call(self._pasts, Told(), now_us)
+        return call
 
 
 def _nest(teller: Teller, plan: NestPlan, tokens: Tokens, epoch: int) -> Nest:

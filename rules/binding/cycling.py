@@ -14,6 +14,7 @@ from rules.binding.rows import Past, Reading
 from rules.binding.texts import TextState, forget_until, set_back
 
 CHANGES_MAX: Final = 64
+_BEHIND_US: Final = 10_000_000  # no row comes later than so long after its time
 
 
 @dataclass(slots=True)
@@ -146,13 +147,26 @@ def take_level(state: EdgesState, source: Source, row: Reading) -> Change | None
 
 def set_clock_back(state: EdgesState, sources: Iterable[Source], now_us: int) -> None:
     """How long nothing was read cannot be told: as after a silence."""
+    before_us = now_us - _BEHIND_US
     for source in sources:
         level = state.levels.get(source.path)
         if level is not None and level.good_us is not None:
-            level.at_us = min(level.at_us or now_us, now_us)
-            level.good_us = min(level.good_us, now_us) - 2 * source.silence_us
+            level.at_us = min(level.at_us or before_us, before_us)
+            level.good_us = min(level.good_us, before_us) - source.silence_us - 1
+    if state.open is not None:
+        _set_open_back(state.open, before_us)
+    state.unnamed, state.triggers = None, {}
     for text in state.texts.values():
         set_back(text)
+
+
+def _set_open_back(open_: Open, before_us: int) -> None:
+    """When it started, by this clock, is not known."""
+    open_.begun_us, open_.started_us = min(open_.begun_us, before_us), None
+    open_.raw_at_us = min(open_.raw_at_us, open_.begun_us)
+    open_.heard_us, open_.awaited = None, {}
+    for aggregate in open_.aggregates.values():
+        aggregate.broken = True
 
 
 def queue(changes: list[Change], change: Change) -> None:

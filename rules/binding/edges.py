@@ -70,9 +70,12 @@ class EdgesNest:
             self._close(Change(ended_us, ended_us), EndedBy.RESTART, call.pasts)
             self.state.swallow_end = True
 
-    def on_clock_set_back(self, now_us: int) -> None:
+    def on_clock_set_back(self, call: Call) -> None:
+        """All that waits is decided with the rows there are: later ones have earlier times."""
         self._stepped = True
-        set_clock_back(self.state, self._watched.values(), now_us)
+        self._decide(call.pasts)
+        self._endings.tell_all(self.state, call)
+        set_clock_back(self.state, self._watched.values(), call.now_us)
 
     def on_written(self, token: int, call: Call) -> None:
         """This nest writes nothing."""
@@ -115,8 +118,7 @@ class EdgesNest:
 
     def settle(self, call: Call) -> None:
         """Decide all that can be decided with the rows there are."""
-        while (change := self._next_change()) is not None:
-            self._take_change(*change, call.pasts)
+        self._decide(call.pasts)
         covered_us = covered_until(self.state, self._cycle)
         if covered_us is not None:
             self._advance(covered_us, call.pasts)
@@ -152,6 +154,10 @@ class EdgesNest:
         self.settle(call)
 
     # What changed, in order of time.
+
+    def _decide(self, pasts: Pasts) -> None:
+        while (change := self._next_change()) is not None:
+            self._take_change(*change, pasts)
 
     def _levels(self) -> list[Source]:
         cycle = self._cycle

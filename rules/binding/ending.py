@@ -41,6 +41,11 @@ class Endings:
                 return
             self._finish(state, state.closings.pop(0), call)
 
+    def tell_all(self, state: EdgesState, call: Call) -> None:
+        """Whatever has not come yet."""
+        while state.closings:
+            self._finish(state, state.closings.pop(0), call)
+
     def tell_overlooked(self, state: EdgesState, call: Call) -> None:
         gap = overlooked_gap(self._teller, state, self._cycle)
         call.told.events += [gap] if gap is not None else []

@@ -63,7 +63,7 @@ class MailboxNest:
     def restart(self, from_us: int, call: Call) -> None:  # noqa: ARG002 - same for every nest
         self._doing = _Doing()
 
-    def on_clock_set_back(self, now_us: int) -> None:  # noqa: ARG002 - same for every nest
+    def on_clock_set_back(self, call: Call) -> None:  # noqa: ARG002 - same for every nest
         for text in self.state.texts.values():
             set_back(text)
 

@@ -321,6 +321,67 @@ class TestNames:
         assert refs(made) == {101: serial(101), 102: None, 103: None}
         assert made.of_kind("name") == []
 
+    def test_what_waits_when_the_clock_is_set_back_is_told_with_its_own_rows(self) -> None:
+        """The next cycle's rows would look as if they were read with its end."""
+        made = idle_bench()
+        press(made, "a", 101, dmc(101))
+        clamped(made, "a", 102)
+        made.wait(0.5)
+        pressed(made, "a", result=2, force=9.0)
+        made.wait(0.3, skip=["scanner20"])  # its last row may still come
+        assert made.counts(PRESS) == [101]
+        clamped(made, "a", 103)
+        made.now_us -= 1_000_000
+        made.wait(0.5, skip=["scanner20"])
+        pressed(made, "a", result=1, force=10.0)
+        made.wait(3)
+        _, second, third = made.passes(PRESS)
+        assert (second.key.count, second.items[0].verdict) == (102, Verdict.FAIL)
+        assert (third.key.count, third.items[0].verdict) == (103, Verdict.PASS)
+
+    def test_a_cycle_that_runs_while_the_clock_is_set_back_is_still_told_from_the_next(
+        self,
+    ) -> None:
+        made = idle_bench()
+        press(made, "a", 101, dmc(101))
+        scanned(made, "a", dmc(102))
+        made.poll(3)
+        clamped(made, "a", 102)
+        made.wait(0.5)
+        made.now_us -= 60_000_000
+        clamped(made, "a", 103)
+        made.wait(0.5)
+        pressed(made, "a", result=2)
+        made.wait(1)
+        assert [(one.key.count, one.ended_by, one.started) for one in made.passes(PRESS)[1:]] == [
+            (102, EndedBy.NEXT_START, None),
+            (103, EndedBy.END, None),
+        ]
+        assert [one.items[0].ref for one in made.passes(PRESS)[1:]] == [None, None]
+
+    def test_a_clock_set_back_while_the_agent_was_down(self) -> None:
+        made = idle_bench()
+        press(made, "a", 101, dmc(101))
+        scanned(made, "a", dmc(102))
+        made.poll(3)
+        clamped(made, "a", 102)
+        made.wait(0.5)
+        made.restart(-60.0)
+        clamped(made, "a", 103)
+        made.wait(0.5)
+        pressed(made, "a", result=2)
+        made.wait(1)
+        unclamped(made, "a")
+        made.wait(1)
+        press(made, "a", 104, dmc(104))
+        told = {one.key.count: (one.ended_by, one.items[0].ref) for one in made.passes(PRESS)}
+        assert told == {
+            101: (EndedBy.END, serial(101)),
+            102: (EndedBy.RESTART, None),
+            103: (EndedBy.END, None),
+            104: (EndedBy.END, serial(104)),
+        }
+
     def test_a_silence_that_a_clock_set_back_hides(self) -> None:
         made = idle_bench()
         for count in (101, 102):
