@@ -28,6 +28,9 @@ class LogLevel(StrEnum):
 # Libraries that log each request or packet below WARNING; theirs is not our one line per change.
 CHATTY = ("asyncua", "amqtt", "httpx2", "pymodbus", "snap7", "transitions", "uvicorn.access")
 
+# It logs each try at a server that is away, several a second; we name the trouble once, and its end.
+MUTE = ("aiokafka",)
+
 
 def configure_logs(
     log_format: LogFormat, log_level: LogLevel, *, stream: TextIO | None = None
@@ -69,6 +72,8 @@ def configure_logs(
     quiet = max(logging.WARNING, logging.getLogger().level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(quiet)
+    for name in MUTE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _renderers(log_format: LogFormat, *, coloured: bool) -> "list[structlog.typing.Processor]":

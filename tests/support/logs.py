@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 import structlog
 
-from threadline.logs import CHATTY
+from threadline.logs import CHATTY, MUTE
 
 
 @contextmanager
 def restored_logs() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (None, *CHATTY)]
+    loggers = [logging.getLogger(name) for name in (None, *CHATTY, *MUTE)]
     levels = [logger.level for logger in loggers]
     handlers = logging.getLogger().handlers[:]
     configured, config = structlog.is_configured(), structlog.get_config()

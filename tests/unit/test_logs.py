@@ -33,6 +33,7 @@ def test_the_level_holds_for_both_and_chatty_libraries_are_kept_quiet() -> None:
     configure_logs(LogFormat.JSON, LogLevel.INFO, stream=stream)
     structlog.get_logger("edge").debug("not shown")
     logging.getLogger("asyncua.client").info("each request")
+    logging.getLogger("aiokafka.consumer.fetcher").error("each try")
     assert lines(stream) == []
 
 
