@@ -28,7 +28,7 @@ class LogLevel(StrEnum):
 # Libraries that log each request or packet below WARNING; theirs is not our one line per change.
 CHATTY = ("asyncua", "amqtt", "httpx2", "pymodbus", "snap7", "transitions", "uvicorn.access")
 
-# It logs each try at a server that is away, several a second; we name the trouble once, and its end.
+# It logs each try at a server that is away; we name the trouble once, and its end.
 MUTE = ("aiokafka",)
 
 
