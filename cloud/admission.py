@@ -34,6 +34,7 @@ from protocols.samples import SampleBatch
 
 AHEAD_MAX: Final = timedelta(minutes=5)  # of agent time
 TIME_AHEAD_MAX: Final = timedelta(days=2)  # of a device's own time, which the edge keeps within 1
+SEQ_BITS: Final = 36  # of a frame's id; at a thousand frames a second of one lane two years
 DAYS_MAX: Final = 64  # of one frame: each may need a partition or a chunk of its own
 WINDOW_FRAMES: Final = 100
 _INT64: Final = 2**63
@@ -239,7 +240,7 @@ def _check_header(record: Record, header: Header, now: datetime) -> None:
         raise Rejected(f"lane {header.lane.name} on the topic {record.channel!r}")
     if header.lane not in _LANES_OF[header.kind]:
         raise Rejected(f"{header.kind.name} in lane {header.lane.name}")
-    if not 0 < header.seq < _INT64 or header.floor >= _INT64 or header.rows_before >= _INT64:
+    if not 0 < header.seq < 2**SEQ_BITS or header.floor >= _INT64 or header.rows_before >= _INT64:
         raise Rejected(f"seq {header.seq}, floor {header.floor}, rows_before {header.rows_before}")
     totals = header.totals
     if (

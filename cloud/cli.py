@@ -118,6 +118,38 @@ def ingest(  # noqa: PLR0913, PLR0917 - options
 
 
 @app.command()
+def compact(
+    database: Database = None,
+    config: ConfigFile = None,
+    ledger_keep: Annotated[
+        str | None, typer.Option(help="Frames younger than that stay: 14d.")
+    ] = None,
+    output: Shown = Output.TABLE,
+) -> None:
+    """Do now what ingest does every ten minutes: keep of old frames only what must be known."""
+    import asyncio
+    import json
+    from dataclasses import asdict
+
+    from cloud.compactor import compact_all
+
+    settings = settings_of(config, database=database, ledger_keep=ledger_keep)
+    if settings.ledger_keep is None:
+        raise typer.BadParameter("ledger_keep is off: say how old a frame must be")
+    with _answering():
+        done = asyncio.run(compact_all(settings.dsn, settings.ledger_keep, lambda _: None))
+    if done is None:
+        typer.echo("another process is compacting", err=True)
+        raise typer.Exit(NO)
+    if output is Output.JSON:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(f"{done.frames} frames of {done.lanes} lanes compacted")
+    if done.busy:
+        typer.echo(f"{done.busy} lanes were in use and wait for the next time")
+
+
+@app.command()
 def restored(database: Database = None, config: ConfigFile = None) -> None:
     """Say that a backup was brought back into this database: agents send again what they hold."""
     from cloud.db import translated

@@ -53,6 +53,7 @@ class LockKey(IntEnum):
     PROJECTION = 0x544C0004
     REBUILD = 0x544C0005
     LOG = 0x544C0030
+    COMPACTION = 0x544C0006
 
 
 class Trouble(StrEnum):

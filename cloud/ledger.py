@@ -2,6 +2,7 @@
 
 Rule 1: a lane's row is held FOR SHARE from before the admission to the commit.
 Rule 2: the same identity with the same digest is a repeat, with another digest a fork.
+Rule 3: a frame's id is its place, so that ids of a range of seqs are a range too.
 """
 
 import json
@@ -10,13 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-from cloud.admission import Accepted
+from cloud.admission import SEQ_BITS, Accepted
 from cloud.db import AsyncConnection
 from protocols.codec import TIME_US_MAX, TIME_US_MIN
 from protocols.events import from_us
 from protocols.frames import Header
 
-FRAME_BLOCK: Final = 1000  # ids per nextval of frame_block, as the sequence is made
 LANES_KEPT_MAX: Final = 100_000
 _U64: Final = 2**64
 _I64: Final = 2**63
@@ -38,13 +38,16 @@ class Entry:
     """A frame on its way into the ledger. `span_us`: event times of its samples."""
 
     accepted: Accepted
-    frame: int
     lane_id: int
     span_us: tuple[int, int] | None
 
     @property
     def header(self) -> Header:
         return self.accepted.frame.header
+
+    @property
+    def frame(self) -> int:
+        return frame_id(self.lane_id, self.header.seq)
 
 
 def signed(number: int) -> int:
@@ -55,6 +58,11 @@ def signed(number: int) -> int:
 def unsigned(number: int) -> int:
     """Back from the column."""
     return number + _U64 if number < 0 else number
+
+
+def frame_id(lane_id: int, seq: int) -> int:
+    """What every row says of the frame that brought it."""
+    return lane_id << SEQ_BITS | seq
 
 
 def lane_key(accepted: Accepted) -> LaneKey:
@@ -98,42 +106,23 @@ class LaneBook:
             self._ids[agent_id, epoch, lane] = lane_id
 
 
-class FrameIds:
-    """Ledger ids, taken in blocks. One that is never used is a gap, and gaps mean nothing."""
-
-    def __init__(self) -> None:
-        self._free: list[range] = []
-
-    def clear(self) -> None:
-        self._free.clear()
-
-    async def take(self, connection: AsyncConnection, count: int) -> list[int]:
-        while sum(map(len, self._free)) < count:
-            cursor = await connection.execute("select nextval('frame_block')")
-            row = await cursor.fetchone()
-            first = 0 if row is None else int(row[0])
-            self._free.append(range(first, first + FRAME_BLOCK))
-        taken: list[int] = []
-        while len(taken) < count:
-            block = self._free.pop(0)
-            wanted = count - len(taken)
-            taken += block[:wanted]
-            if block[wanted:]:
-                self._free.insert(0, block[wanted:])
-        return taken
-
-
 async def admit(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Outcome]:
-    """Steps 1 and 2, in one journey to the server. What becomes of each entry, in their order."""
+    """Steps 1 and 2, in one journey to the server. What becomes of each entry, in their order.
+
+    Of several entries of one identity the first is the one that may be admitted.
+    """
+    first = {entry.frame: entry for entry in reversed(entries)}
     async with connection.pipeline():
         await connection.execute(_LOCK_LANES, [sorted({entry.lane_id for entry in entries})])
         inserted = await connection.execute(
-            _INSERT, [json.dumps([_row(entry) for entry in entries])]
+            _INSERT, [json.dumps([_row(entry) for entry in first.values()])]
         )
-    admitted = {frame for (frame,) in await inserted.fetchall()}
-    others = [entry for entry in entries if entry.frame not in admitted]
+    admitted = {id(first[frame]) for (frame,) in await inserted.fetchall()}
+    others = [entry for entry in entries if id(entry) not in admitted]
     digests = await _digests(connection, others)
-    return [_outcome(entry, admitted, digests) for entry in entries]
+    return [
+        Outcome.ADMITTED if id(entry) in admitted else _outcome(entry, digests) for entry in entries
+    ]
 
 
 # Sorted, so that two transactions never wait for each other.
@@ -142,9 +131,8 @@ _LOCK_LANES: Final = "select from lane where lane_id = any(%s) order by lane_id 
 _Key: TypeAlias = tuple[int, int]  # lane_id, seq
 
 
-def _outcome(entry: Entry, admitted: set[int], digests: dict[_Key, int]) -> Outcome:
-    if entry.frame in admitted:
-        return Outcome.ADMITTED
+def _outcome(entry: Entry, digests: dict[_Key, int]) -> Outcome:
+    """Of an entry that was not admitted."""
     digest = digests.get((entry.lane_id, entry.header.seq))
     if digest is None:
         return Outcome.COMPACTED
@@ -174,10 +162,11 @@ _INSERT: Final = """
         time_min timestamptz, time_max timestamptz, floor int8, watermark timestamptz,
         read int8, derived int8, filtered int8, discarded int8
     )
-    where not exists (
-        select from ledger_range r
-        where r.lane_id = w.lane_id and w.seq between r.seq_from and r.seq_to
-    )
+    left join lateral (
+        select seq_to from ledger_range r where r.lane_id = w.lane_id and r.seq_from <= w.seq
+        order by seq_from desc limit 1
+    ) compacted on true
+    where compacted.seq_to is null or compacted.seq_to < w.seq
     order by w.lane_id, w.seq
     on conflict (lane_id, seq) do nothing
     returning frame

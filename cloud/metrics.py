@@ -108,6 +108,28 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class CompactionMetrics:
+    """In the registry of the process that compacts the ledger."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.frames = Counter(
+            "threadline_compaction_frames",
+            "Frames moved from the ledger into ranges",
+            registry=registry,
+        )
+        self.busy = Counter(
+            "threadline_compaction_busy_lanes",
+            "Lanes left for the next time because somebody held them",
+            registry=registry,
+        )
+        self.last = Gauge(
+            "threadline_compaction_last_timestamp_seconds",
+            "When this process had last been through all lanes",
+            registry=registry,
+        )
+
+
 class ProjectorMetrics:
     """In the registry of the process that the projector runs in."""
 

@@ -16,10 +16,11 @@ from uuid import uuid4
 import structlog
 
 from cloud.clock import Clock
+from cloud.compactor import Compactor
 from cloud.ingest import Ingest
 from cloud.kafka_log import KafkaSettings, client_options
 from cloud.kafka_source import KafkaSource
-from cloud.metrics import Metrics, ProjectorMetrics
+from cloud.metrics import CompactionMetrics, Metrics, ProjectorMetrics
 from cloud.mqtt_source import MqttSettings, MqttSource, tls_context
 from cloud.positions import Positions
 from cloud.probes import Probes
@@ -46,6 +47,7 @@ async def run_ingest(settings: CloudSettings) -> None:
     clock = Clock()
     metrics = Metrics()
     projection = ProjectorMetrics(metrics.registry)
+    compaction = CompactionMetrics(metrics.registry)
     standing = Standing(clock, metrics.state.state)
     process = _Process(settings, standing, metrics, clock)
     process.check()
@@ -54,6 +56,9 @@ async def run_ingest(settings: CloudSettings) -> None:
             tasks.create_task(_serve_probes(settings, standing, metrics)),
             *(tasks.create_task(_supervise(partial(process.line, line))) for line in LINES),
             tasks.create_task(_supervise(lambda: Projector(settings.dsn, clock, projection))),
+            tasks.create_task(
+                _supervise(lambda: Compactor(settings.dsn, settings.ledger_keep, clock, compaction))
+            ),
         ]
         await _until_told()
         for task in work:
@@ -136,7 +141,7 @@ def _named(name: str, line: str) -> str:
     return f"{name}-{line}" if line else name
 
 
-async def _supervise(make: Callable[[], Ingest | Projector]) -> None:
+async def _supervise(make: Callable[[], Ingest | Projector | Compactor]) -> None:
     log = structlog.get_logger("cloud.running")
     attempt = 0
     while True:

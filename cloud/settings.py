@@ -10,7 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -37,6 +45,16 @@ def _duration(value: Any) -> Any:
 
 
 Duration = Annotated[timedelta | None, BeforeValidator(_duration)]
+LEDGER_KEEP_MIN: Final = timedelta(days=1)  # as long as agents keep what is stored
+
+
+def _ledger_keep(keep: timedelta | None) -> timedelta | None:
+    if keep is not None and keep < LEDGER_KEEP_MIN:
+        raise ValueError("is less than 1d, for which agents keep what they may send again")
+    return keep
+
+
+LedgerKeep = Annotated[Duration, AfterValidator(_ledger_keep)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -50,6 +68,7 @@ class CloudSettings(BaseModel):
     compress_after: Duration = timedelta(days=7)
     keep_samples: Duration = None
     source: Literal["mqtt", "kafka"] = "mqtt"
+    ledger_keep: LedgerKeep = timedelta(days=14)
     mqtt_host: str = "127.0.0.1"
     mqtt_port: Port = 1883
     mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256)] = "threadline-ingest"

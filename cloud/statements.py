@@ -64,7 +64,7 @@ async def keep_hello(
 
 
 async def stored_heads(connection: AsyncConnection, agent: Agent, hello: Hello) -> list[Answer]:
-    """The answer to a hello: of every lane it names, the highest seq that is in the ledger."""
+    """The answer to a hello: of every lane it names, the highest seq that was admitted."""
     lanes = [lane for lane in hello.lanes if lane.lane in _LANES]
     cursor = await connection.execute(_HEADS, [*_lane_columns(lanes)[:2], agent.agent_id])
     heads = {(epoch, lane): seq for epoch, lane, seq in await cursor.fetchall()}
@@ -172,7 +172,13 @@ _SUCCESSOR: Final = """
 """
 
 _HEADS: Final = """
-    select w.epoch, w.lane, (select max(seq) from ledger where lane_id = l.lane_id)
+    select w.epoch, w.lane, greatest(
+        (select max(seq) from ledger where lane_id = l.lane_id),
+        (
+            select seq_to from ledger_range where lane_id = l.lane_id
+            order by seq_from desc limit 1
+        )
+    )
     from unnest(%s::int8[], %s::int2[]) as w (epoch, lane)
     join lane l on l.agent_id = %s and l.epoch = w.epoch and l.lane = w.lane
 """

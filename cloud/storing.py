@@ -5,7 +5,7 @@ Rule 2: what a frame became is known only when the commit has returned.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cloud.admission import Accepted, Agent, Reason, Refused, Statement
@@ -14,7 +14,7 @@ from cloud.copying import HEADER, TRAILER, Rows, rows_of
 from cloud.counting import Count, move
 from cloud.db import AsyncConnection, translated
 from cloud.dead_letters import DeadLetter, keep
-from cloud.ledger import Entry, FrameIds, LaneBook, Outcome, admit, lane_key, signed
+from cloud.ledger import Entry, LaneBook, Outcome, admit, lane_key, signed
 from cloud.lines import insert_curves, insert_stretches, insert_tag_lines
 from cloud.partitions import DayBook
 from cloud.receipting import Answer
@@ -43,11 +43,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """Step 0 done: ids known, buffers (by ledger id) built."""
+    """Step 0 done: ids known, buffers built. `rows`: of each entry, in their order."""
 
     work: Work
     entries: tuple[Entry, ...]
-    rows: Mapping[int, tuple[Rows, ...]]
+    rows: tuple[tuple[Rows, ...], ...]
     alarms: tuple[Raised, ...]
 
 
@@ -74,7 +74,6 @@ class Books:
         self.tags = TagBook()
         self.lanes = LaneBook()
         self.uses = UseBook()
-        self.frames = FrameIds()
         self.days = DayBook()
 
 
@@ -87,26 +86,17 @@ async def prepare(connection: AsyncConnection, books: Books, work: Work, now: da
     with translated():
         await books.tags.learn(connection, _sited_tags(work.accepted))
         await books.lanes.learn(connection, map(lane_key, work.accepted))
-        frames = await books.frames.take(connection, len(work.accepted))
         alarms = await _write_uses(connection, books, work.accepted, now)
         batches = [one.contents.samples for one in work.accepted]
         await books.days.learn(connection, [batch for batch in batches if batch is not None])
-    entries = tuple(
-        _entry(accepted, frame, books)
-        for accepted, frame in zip(work.accepted, frames, strict=True)
-    )
-    return Prepared(work, entries, {}, tuple(alarms))
+    entries = tuple(_entry(accepted, books) for accepted in work.accepted)
+    return Prepared(work, entries, (), tuple(alarms))
 
 
 def build(prepared: Prepared, books: Books) -> Prepared:
     """The buffers of step 0. No database: may run in a thread."""
-    rows = {}
-    for entry in prepared.entries:
-        batch = entry.accepted.contents.samples
-        if batch is not None:
-            tags = books.tags.map_of(entry.accepted.agent.site_id, batch.tags)
-            rows[entry.frame] = rows_of(batch, tags, entry.frame)
-    return Prepared(prepared.work, prepared.entries, rows, prepared.alarms)
+    rows = tuple(_rows(entry, books) for entry in prepared.entries)
+    return replace(prepared, rows=rows)
 
 
 async def store(
@@ -142,12 +132,9 @@ class _Transaction:
     async def run(self, count: Count | None) -> Stored:
         entries = self._prepared.entries
         outcomes = await self._admit(entries)
-        admitted = [
-            entry
-            for entry, outcome in zip(entries, outcomes, strict=True)
-            if outcome is Outcome.ADMITTED
-        ]
-        await self._copy(admitted)
+        places = [at for at, outcome in enumerate(outcomes) if outcome is Outcome.ADMITTED]
+        admitted = [entries[at] for at in places]
+        await self._copy(self._prepared.rows[at] for at in places)
         if count is not None and count.moves:
             self._stored.log_gen = await move(self._connection, count)
         await self._insert_lines(admitted)
@@ -164,11 +151,11 @@ class _Transaction:
         self._stored.outcomes = await admit(self._connection, entries)
         return self._stored.outcomes
 
-    async def _copy(self, admitted: Sequence[Entry]) -> None:
+    async def _copy(self, admitted: Iterable[tuple[Rows, ...]]) -> None:
         """Step 3: all rows of one shape in one statement."""
         parts: dict[str, list[bytes | bytearray]] = {}
-        for entry in admitted:
-            for rows in self._prepared.rows.get(entry.frame, ()):
+        for mine in admitted:
+            for rows in mine:
                 parts.setdefault(rows.shape.statement, []).append(rows.data)
                 self._stored.samples += rows.count
         for statement in sorted(parts):
@@ -285,12 +272,20 @@ def _path_shared(agent: Agent, shared: Mapping[str, str], now: datetime) -> Iter
         yield Raised(alarm, agent.site_id)
 
 
-def _entry(accepted: Accepted, frame: int, books: Books) -> Entry:
+def _rows(entry: Entry, books: Books) -> tuple[Rows, ...]:
+    batch = entry.accepted.contents.samples
+    if batch is None:
+        return ()
+    tags = books.tags.map_of(entry.accepted.agent.site_id, batch.tags)
+    return rows_of(batch, tags, entry.frame)
+
+
+def _entry(accepted: Accepted, books: Books) -> Entry:
     batch = accepted.contents.samples
     span = None
     if batch is not None and len(batch):
         span = int(batch.time.min()), int(batch.time.max())
-    return Entry(accepted, frame, books.lanes.lane_id(lane_key(accepted)), span)
+    return Entry(accepted, books.lanes.lane_id(lane_key(accepted)), span)
 
 
 def _said(admitted: Iterable[Entry]) -> Iterator[Said]:

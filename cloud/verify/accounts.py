@@ -98,6 +98,7 @@ class Account:
     rejected: int = 0
     dropped: int = 0
     missing: int = 0
+    released: int = 0  # of what waits
     surplus: int = 0  # in the ledger beyond what was read: totals and frames disagree
     totals_stated: bool = True
     pieces: tuple[Piece, ...] = field(default=())
@@ -115,6 +116,7 @@ class Account:
             self.rejected + other.rejected,
             self.dropped + other.dropped,
             self.missing + other.missing,
+            self.released + other.released,
             self.surplus + other.surplus,
             self.totals_stated and other.totals_stated,
             self.pieces + other.pieces,
@@ -172,6 +174,7 @@ def _sum(
         rows[Fate.REJECTED],
         rows[Fate.DROPPED] + totals.discarded,
         rows[Fate.MISSING],
+        rows[Fate.RELEASED],
         surplus,
         stated,
         tuple(one for one in pieces if one.last >= one.first),

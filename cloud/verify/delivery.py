@@ -14,14 +14,17 @@ and duplicates beside it. A period is the frames sealed in it. Where each number
 - rejected: dead letters whose seq never came into the ledger
 - dropped: `drop` frames of the spool, and what was discarded before the spool (totals)
 - duplicates: rows of a frame beyond the ledger's number, and rows of a frame that no ledger has
+- released: of what waits, what the spool let go as logged: it comes from further down, or never
 - outages: declared; nothing was read then, so nothing is missing
 
-Rows forked away were read again in the epoch that sent them again.
+Of frames that were compacted the ledger has sums by the hour of their sealing; a period that begins
+or ends within such an hour is widened to its whole. Rows forked away were read again in the epoch
+that sent them again.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -75,7 +78,11 @@ class OutageLine:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The equation, in rows; frames beside it count every lane, events and notices too."""
+    """The equation, in rows; frames beside it count every lane, events and notices too.
+
+    `released` is a part of `waiting`. `single_copy`: frames whose receipt *logged* told of a log
+    that keeps one copy. `is_widened`: the period is larger than was asked for.
+    """
 
     agent: str
     from_at: datetime
@@ -92,11 +99,15 @@ class Delivery:
     missing: int
     duplicates: int
     surplus: int
+    released: int
+    single_copy: int
+    is_widened: bool
     frames_stored: int
     frames_waiting: int
     frames_rejected: int
     frames_dropped: int
     frames_missing: int
+    frames_released: int
     findings: tuple[Finding, ...]
     outages: tuple[OutageLine, ...]
 
@@ -138,6 +149,7 @@ class _Period:
     agent_id: int
     from_at: datetime
     to_at: datetime
+    is_widened: bool = False
 
     @property
     def values(self) -> dict[str, Any]:
@@ -149,9 +161,18 @@ class _Count:
     """What the table says against the ledger."""
 
     in_table: bool
-    lacking: int
-    beyond: int
-    findings: tuple[Finding, ...]
+    lacking: int = 0
+    beyond: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What stands beside the equation."""
+
+    frames_stored: int
+    single_copy: int
+    outages: tuple[OutageLine, ...]
 
 
 def _verify(
@@ -159,22 +180,30 @@ def _verify(
 ) -> Delivery:
     with translated(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
-        period = _Period(_agent_id(connection, agent), from_at, to_at)
-        sums = account_of(connection, period.agent_id, from_at, to_at)
+        period = _widened(connection, _Period(_agent_id(connection, agent), from_at, to_at))
+        sums = account_of(connection, period.agent_id, period.from_at, period.to_at)
         counted: _Count = count(connection, period)
-        outages = _outages(connection, period)
-        frames = _frames_stored(connection, period)
-    return _delivery(agent, period, sums, counted, (frames, outages))
+        beside = _Beside(
+            _number(connection, queries.FRAMES, period),
+            _number(connection, queries.SINGLE_COPY, period),
+            _outages(connection, period),
+        )
+    return _delivery(agent, period, sums, counted, beside)
+
+
+def _widened(connection: Connection, period: _Period) -> _Period:
+    row = connection.execute(queries.WIDENED, period.values).fetchone()
+    begin, end = row or (None, None)
+    if begin is None and end is None:
+        return period
+    return replace(
+        period, from_at=begin or period.from_at, to_at=end or period.to_at, is_widened=True
+    )
 
 
 def _delivery(
-    agent: str,
-    period: _Period,
-    sums: Account,
-    counted: _Count,
-    rest: tuple[int, tuple[OutageLine, ...]],
+    agent: str, period: _Period, sums: Account, counted: _Count, beside: _Beside
 ) -> Delivery:
-    frames_stored, outages = rest
     findings = [_finding(piece) for piece in sorted(sums.pieces, key=_gravity)]
     return Delivery(
         agent=agent,
@@ -192,13 +221,17 @@ def _delivery(
         missing=sums.missing + counted.lacking,
         duplicates=counted.beyond,
         surplus=sums.surplus,
-        frames_stored=frames_stored,
+        released=sums.released,
+        single_copy=beside.single_copy,
+        is_widened=period.is_widened,
+        frames_stored=beside.frames_stored,
         frames_waiting=sums.frames(Fate.WAITING) + sums.frames(Fate.RELEASED),
         frames_rejected=sums.frames(Fate.REJECTED),
         frames_dropped=sums.frames(Fate.DROPPED),
         frames_missing=sums.frames(Fate.MISSING),
+        frames_released=sums.frames(Fate.RELEASED),
         findings=(*counted.findings, *findings)[:FINDINGS_MAX],
-        outages=outages,
+        outages=beside.outages,
     )
 
 
@@ -257,7 +290,7 @@ def _lanes(connection: Connection, period: _Period) -> dict[int, list[LaneFacts]
         found[epoch].append(
             LaneFacts(
                 _hex(epoch),
-                Lane(lane).name.lower(),
+                _name(lane),
                 has_samples=lane in _SAMPLE_LANES,
                 stored_frames=frames,
                 unseen=tuple(unseen[key]),
@@ -283,26 +316,50 @@ def _named(connection: Connection, period: _Period) -> Mapping[tuple[int, int], 
 def _counted(connection: Connection, period: _Period) -> _Count:
     rows = connection.execute(queries.COUNT, period.values).fetchall()
     strays = connection.execute(queries.STRAYS, period.values).fetchall()
-    findings = [
-        Finding(
-            "lacking in the table" if counted < wanted else "more than once in the table",
-            _hex(epoch), Lane(lane).name.lower(), seq, seq, abs(counted - wanted), frame,
-        )
-        for epoch, lane, seq, frame, wanted, counted in rows
-    ]  # fmt: skip
+    differences = [
+        _difference(Finding("", _hex(epoch), _name(lane), first, last, 0, frame), wanted, counted)
+        for epoch, lane, first, last, frame, wanted, counted in rows
+    ]
+    findings = [one.finding for one in differences]
     findings += [
         Finding("in the table and in no ledger line", "", "", None, None, counted, frame)
         for frame, counted in strays
     ]
-    lacking = sum(max(0, wanted - counted) for *_, wanted, counted in rows)
-    beyond = sum(max(0, counted - wanted) for *_, wanted, counted in rows)
-    beyond += sum(counted for _, counted in strays)
-    found = tuple(findings[:FINDINGS_MAX])
-    return _Count(in_table=True, lacking=int(lacking), beyond=int(beyond), findings=found)
+    return _Count(
+        in_table=True,
+        lacking=sum(one.lacking for one in differences),
+        beyond=sum(one.beyond for one in differences) + sum(counted for _, counted in strays),
+        findings=tuple(findings[:FINDINGS_MAX]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """Of a frame, or of the compacted frames of an hour, between ledger and table."""
+
+    lacking: int
+    beyond: int
+    finding: Finding
+
+
+def _difference(place: Finding, wanted: int, counted: int) -> _Difference:
+    off = abs(counted - wanted)
+    if counted < wanted:
+        what, lacking, beyond = "lacking in the table", off, 0
+    elif counted > wanted:
+        what, lacking, beyond = "more than once in the table", 0, off
+    else:  # as many as there should be, but not each frame's own: at least one of both
+        off = lacking = beyond = 1
+        what = "lacking of some frames, more than once of others"
+    return _Difference(lacking, beyond, replace(place, what=what, rows=off))
+
+
+def _name(lane: int) -> str:
+    return Lane(lane).name.lower()
 
 
 def _trusted(_connection: Connection, _period: _Period) -> _Count:
-    return _Count(in_table=False, lacking=0, beyond=0, findings=())
+    return _Count(in_table=False)
 
 
 def _outages(connection: Connection, period: _Period) -> tuple[OutageLine, ...]:
@@ -310,8 +367,8 @@ def _outages(connection: Connection, period: _Period) -> tuple[OutageLine, ...]:
     return tuple(OutageLine(*row) for row in rows)
 
 
-def _frames_stored(connection: Connection, period: _Period) -> int:
-    row: Sequence[Any] | None = connection.execute(queries.FRAMES, period.values).fetchone()
+def _number(connection: Connection, query: str, period: _Period) -> int:
+    row: Sequence[Any] | None = connection.execute(query, period.values).fetchone()
     return 0 if row is None else int(row[0])
 
 

@@ -2,18 +2,47 @@
 
 from typing import Final
 
-MINE: Final = "ledger join lane using (lane_id) where agent_id = %(agent)s"
+from cloud.admission import SEQ_BITS
+from cloud.compaction import WEIGHT
+
+# What the ledger knows of an agent: each frame, and the compacted ones by the hour of sealing, the
+# beginning of which stands for when they were sealed: see WIDENED.
+PIECES: Final = """
+    piece as (
+        select lane_id, epoch, lane, seq as first, seq as last, rows, rows_before,
+            case when kind = 1 then rows else 0 end as samples, sealed_at, sealed_at as sealed_to,
+            floor, read, derived, filtered, discarded
+        from ledger join lane using (lane_id) where agent_id = %(agent)s
+        union all
+        select lane_id, epoch, lane, seq_from, seq_to, rows, rows_before, samples, hour, sealed_to,
+            floor, read, derived, filtered, discarded
+        from ledger_hour join lane using (lane_id) where agent_id = %(agent)s
+    )
+"""
 SEALED: Final = "sealed_at >= %(from)s and sealed_at < %(to)s"
 
-FRAMES: Final = f"select count(*) from {MINE} and {SEALED}"  # noqa: S608 - our own words
+# A period that begins or ends within an hour of which frames are compacted is given from its
+# beginning, to its end.
+WIDENED: Final = """
+    select min(hour) filter (where hour < %(from)s and sealed_to >= %(from)s),
+        max(hour) filter (where hour < %(to)s and sealed_to >= %(to)s) + interval '1 hour'
+    from ledger_hour join lane using (lane_id)
+    where agent_id = %(agent)s
+    and hour in (date_trunc('hour', %(from)s), date_trunc('hour', %(to)s))
+"""
+
+FRAMES: Final = f"""
+    with {PIECES} select coalesce(sum(last - first + 1), 0) from piece where {SEALED}
+"""  # noqa: S608 - our own words
 
 LEDGER_ROWS: Final = f"""
-    select epoch, sum(rows) from {MINE} and {SEALED} and kind = 1 group by epoch
+    with {PIECES} select epoch, sum(samples) from piece where {SEALED} group by epoch
 """  # noqa: S608 - our own words
 
 # Every counter only grows, so its highest value before a moment is the one at that moment,
 # whatever the agent's clock did in between.
 TOTALS: Final = f"""
+    with {PIECES}
     select epoch,
         max(read) filter (where sealed_at < %(to)s)
             - coalesce(max(read) filter (where sealed_at < %(from)s), 0),
@@ -23,28 +52,25 @@ TOTALS: Final = f"""
             - coalesce(max(filtered) filter (where sealed_at < %(from)s), 0),
         max(discarded) filter (where sealed_at < %(to)s)
             - coalesce(max(discarded) filter (where sealed_at < %(from)s), 0)
-    from {MINE} and read is not null
+    from piece where read is not null
     group by epoch
     having bool_or({SEALED})
 """  # noqa: S608 - our own words
 
-# Frames and compacted ranges of the agent's lanes, in order; a hole before a frame of the period
-# belongs to the period.
+# A hole before a frame of the period belongs to the period.
 GAPS: Final = f"""
-    with known as (
-        select lane_id, seq as first, seq as last, rows, rows_before, sealed_at from {MINE}
-        union all
-        select lane_id, seq_from, seq_to, rows, rows_before, sealed_to
-        from ledger_range join lane using (lane_id) where agent_id = %(agent)s
-    ),
+    with {PIECES},
     ordered as (
-        select lane_id, first, rows_before, sealed_at,
-            lag(last, 1, 0::int8) over w as before,
-            lag(rows_before + rows, 1, 0::int8) over w as rows_seen
-        from known window w as (partition by lane_id order by first)
+        select epoch, lane, first, rows_before, sealed_at,
+            coalesce(max(last) over w, 0) as before,
+            coalesce(max(rows_before + rows) over w, 0) as rows_seen
+        from piece window w as (
+            partition by lane_id order by first
+            rows between unbounded preceding and 1 preceding
+        )
     )
     select epoch, lane, before + 1, first - 1, greatest(0, rows_before - rows_seen)
-    from ordered join lane using (lane_id)
+    from ordered
     where first > before + 1 and {SEALED}
     order by epoch, lane, first
 """  # noqa: S608 - our own words
@@ -52,10 +78,12 @@ GAPS: Final = f"""
 # Per lane: its floor (null: a later hello does not name it any more, so all was let go), and the
 # seqs behind the last frame known, if the period reaches so far.
 LANES: Final = f"""
-    with mine as (
-        select epoch, lane, count(*) filter (where {SEALED}) as frames,
-            max(seq) as last, max(floor) as floor, max(sealed_at) as sealed_at
-        from {MINE} group by epoch, lane
+    with {PIECES},
+    mine as (
+        select epoch, lane,
+            coalesce(sum(last - first + 1) filter (where {SEALED}), 0)::int8 as frames,
+            max(last) as last, max(floor) as floor, max(sealed_to) as sealed_at
+        from piece group by epoch, lane
     ),
     everything as (
         select coalesce(m.epoch, h.epoch) as epoch, coalesce(m.lane, h.lane) as lane,
@@ -81,25 +109,20 @@ LANES: Final = f"""
 LETTERS: Final = """
     select d.epoch, d.lane, d.seq, max(case when d.kind = 1 then d.rows else 0 end)
     from dead_letter d join agent a on a.name = d.agent
+    left join lane l on l.agent_id = a.agent_id and l.epoch = d.epoch and l.lane = d.lane
     where a.agent_id = %(agent)s and d.reason in ('rejected', 'compacted') and d.seq > 0
+    and not exists (select from ledger g where g.lane_id = l.lane_id and g.seq = d.seq)
     and not exists (
-        select from ledger l join lane using (lane_id)
-        where lane.agent_id = %(agent)s and lane.epoch = d.epoch and lane.lane = d.lane
-        and l.seq = d.seq
+        select from ledger_range r
+        where r.lane_id = l.lane_id and d.seq between r.seq_from and r.seq_to
     )
     group by d.epoch, d.lane, d.seq
 """
 
-# Of what was dropped while it was under way, some was stored after all.
 STRETCHES: Final = """
-    select s.kind, s.epoch, s.lane, s.from_seq, s.to_seq, s.rows - coalesce((
-        select sum(l.rows) from ledger l join lane using (lane_id)
-        where lane.agent_id = s.agent_id and lane.epoch = s.epoch and lane.lane = s.lane
-        and l.seq between s.from_seq and s.to_seq
-    ), 0)
-    from stretch s
-    where s.agent_id = %(agent)s and s.kind in ('drop', 'release')
-    and s.from_seq is not null and s.to_seq is not null
+    select kind, epoch, lane, from_seq, to_seq, rows from stretch
+    where agent_id = %(agent)s and kind in ('drop', 'release')
+    and from_seq is not null and to_seq is not null
 """
 
 OUTAGES: Final = """
@@ -109,11 +132,24 @@ OUTAGES: Final = """
     order by from_time
 """
 
-# Frames of the period whose rows in the tables are not as many as the ledger says.
+# As the agent heard it; of the epochs that said hello in the period.
+SINGLE_COPY: Final = """
+    select coalesce(sum(single_copy), 0) from epoch
+    where agent_id = %(agent)s and first_hello_at < %(to)s and last_hello_at >= %(from)s
+"""
+
+# Frames of the period whose rows in the tables are not as many as the ledger says: one by one, and
+# the compacted ones by the hour. There the weights tell whether the rows are each frame's own.
 COUNT: Final = f"""
     with wanted as (
-        select epoch, lane, seq, frame, rows, time_min, time_max
-        from {MINE} and {SEALED} and kind = 1
+        select lane_id, epoch, lane, seq as first, seq as last, frame, rows as samples,
+            rows * {WEIGHT.format("seq")} as weighed, time_min, time_max
+        from ledger join lane using (lane_id)
+        where agent_id = %(agent)s and {SEALED} and kind = 1
+        union all
+        select lane_id, epoch, lane, seq_from, seq_to, null, samples, weighed, time_min, time_max
+        from (select *, hour as sealed_at from ledger_hour) h join lane using (lane_id)
+        where agent_id = %(agent)s and {SEALED} and samples > 0
     ),
     span as (select min(time_min) as first, max(time_max) as last from wanted),
     counted as (
@@ -122,25 +158,55 @@ COUNT: Final = f"""
         union all
         select frame, count(*) from sample_list, span
         where time between span.first and span.last group by frame
+    ),
+    placed as (
+        select frame, frame >> {SEQ_BITS} as lane_id, frame & {(1 << SEQ_BITS) - 1} as seq, n
+        from counted
+    ),
+    found as (
+        select w.lane_id, w.first, p.n, p.n * {WEIGHT.format("w.first")} as weighed
+        from wanted w join placed p using (frame)
+        union all
+        select h.lane_id, h.seq_from, p.n, p.n * {WEIGHT.format("p.seq")}
+        from placed p
+        cross join lateral (
+            select lane_id, seq_from, seq_to from ledger_hour h
+            where h.lane_id = p.lane_id and h.seq_from <= p.seq
+            order by h.seq_from desc limit 1
+        ) h
+        where h.seq_to >= p.seq
     )
-    select epoch, lane, seq, frame, rows, coalesce(sum(n), 0)::int8
-    from wanted left join counted using (frame)
-    group by epoch, lane, seq, frame, rows
-    having rows <> coalesce(sum(n), 0)
-    order by frame
+    select epoch, lane, first, last, frame, samples, coalesce(sum(n), 0)::int8
+    from wanted left join found using (lane_id, first)
+    group by epoch, lane, first, last, frame, samples, wanted.weighed
+    having samples <> coalesce(sum(n), 0) or wanted.weighed <> coalesce(sum(found.weighed), 0)
+    order by epoch, lane, first
 """  # noqa: S608 - our own words
 
 # Rows of the agent's tags in the period that no frame of any ledger brought.
-STRAYS: Final = """
-    with stray as (
-        select s.frame from sample s join tag_user u on u.tag = s.tag and u.agent_id = %(agent)s
-        where s.time >= %(from)s and s.time < %(to)s
-        and not exists (select from ledger l where l.frame = s.frame)
+STRAYS: Final = f"""
+    with brought as (
+        select s.frame, count(*) as n
+        from sample s join tag_user u on u.tag = s.tag and u.agent_id = %(agent)s
+        where s.time >= %(from)s and s.time < %(to)s group by s.frame
         union all
-        select s.frame from sample_list s
-        join tag_user u on u.tag = s.tag and u.agent_id = %(agent)s
-        where s.time >= %(from)s and s.time < %(to)s
-        and not exists (select from ledger l where l.frame = s.frame)
+        select s.frame, count(*)
+        from sample_list s join tag_user u on u.tag = s.tag and u.agent_id = %(agent)s
+        where s.time >= %(from)s and s.time < %(to)s group by s.frame
+    ),
+    placed as (
+        select frame, frame >> {SEQ_BITS} as lane_id, frame & {(1 << SEQ_BITS) - 1} as seq,
+            sum(n) as n
+        from brought group by frame
     )
-    select frame, count(*) from stray group by frame order by frame
-"""
+    select frame, n::int8 from placed p
+    where not exists (select from ledger l where l.lane_id = p.lane_id and l.seq = p.seq)
+    and not exists (
+        select from ledger l where l.frame = p.frame and l.frame < {1 << SEQ_BITS}
+    )
+    and not exists (
+        select from ledger_range r
+        where r.lane_id = p.lane_id and p.seq between r.seq_from and r.seq_to
+    )
+    order by frame
+"""  # noqa: S608 - our own words

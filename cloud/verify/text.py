@@ -27,6 +27,16 @@ def delivery_text(found: Delivery) -> str:
         f"- outage {one.from_time.isoformat()} to {one.to_time.isoformat()}: {shown(one.reason)}"
         for one in found.outages
     ]
+    if found.is_widened:
+        begin, end = found.from_at.isoformat(), found.to_at.isoformat()
+        lines.append(f"- of compacted frames whole hours are known: {begin} to {end}")
+    if found.frames_released:
+        lines.append(
+            f"- {found.released} rows in {found.frames_released} frames that wait were released:"
+            " logged, let go by the spool, not stored yet"
+        )
+    if found.single_copy:
+        lines.append(f"- logged: single copy, of {found.single_copy} frames")
     if not found.totals_stated:
         lines.append("- some frames state no totals: read is what their frames hold")
     if found.surplus:

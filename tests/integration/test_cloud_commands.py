@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cloud.db import connect
+from cloud.db import LockKey, connect
 from protocols.errors import ConfigError
-from tests.support.frames import AgentVoice
+from protocols.samples import DataType
+from tests.support.frames import AgentVoice, sample
 from tests.support.plant_store import Bench
 from threadline.cli import app
 from threadline.postgres import Postgres
 
 pytestmark = pytest.mark.integration
 
+T0 = 1_790_000_000_000_000
 Run = Callable[..., tuple[int, str]]
 
 
@@ -113,6 +115,24 @@ async def test_dead_letters_are_listed_shown_and_saved(
         assert run("dead-letters", "show", "999999")[0] == 2
 
     await asyncio.to_thread(look)
+
+
+async def test_compact_says_what_it_moved(bench: Bench, run: Run, store_dsn: str) -> None:
+    voice = AgentVoice()
+    await bench.send(*(voice.samples([sample("d.x", DataType.INT32, T0, n)]) for n in range(4)))
+    bench.connection.execute(
+        "update ledger set received_at = now() - interval '20 days', floor = 4"
+    )
+    code, said = await asyncio.to_thread(run, "compact", "--ledger-keep", "30d")
+    assert (code, said) == (0, "0 frames of 0 lanes compacted\n")
+    code, said = await asyncio.to_thread(run, "compact", "--output", "json")
+    assert (code, json.loads(said)) == (0, {"frames": 3, "lanes": 1, "busy": 0})
+    with connect(store_dsn, application="other") as other:
+        other.execute("select pg_advisory_lock(%s)", [LockKey.COMPACTION])
+        code, said = await asyncio.to_thread(run, "compact")
+    assert (code, said) == (1, "another process is compacting\n")
+    assert run("compact", "--ledger-keep", "1h")[0] == 2
+    assert run("compact", "--ledger-keep", "off")[0] == 2
 
 
 def test_restored_is_counted(run: Run, store_dsn: str) -> None:

@@ -168,6 +168,17 @@ def test_every_mistake_in_the_settings_at_once(tmp_path: Path) -> None:
     assert len(was.value.problems) == 6
 
 
+@pytest.mark.parametrize("keep", ["23h", "0s"])
+def test_a_ledger_kept_for_less_than_agents_keep_is_a_mistake(keep: str) -> None:
+    with pytest.raises(ConfigError, match=r"--ledger-keep = .* is less than 1d"):
+        read_settings({"database": "x", "ledger_keep": keep}, {})
+
+
+def test_compaction_can_be_put_off() -> None:
+    settings = read_settings({"database": "x"}, {"THREADLINE_CLOUD_LEDGER_KEEP": "off"})
+    assert settings.ledger_keep is None
+
+
 def test_a_secret_is_never_printed() -> None:
     settings = CloudSettings.model_validate({"database": "postgresql://a:secret@b/c"})
     assert "secret" not in repr(settings)
