@@ -1,18 +1,24 @@
 """The command group `cloud`. What a command needs is imported when it is called, not before."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from cloud.db import Connection
-    from cloud.settings import CloudSettings
+from cloud.command import (
+    NO,
+    WRONG_INPUT,
+    ConfigFile,
+    Database,
+    Output,
+    Shown,
+    answering,
+    connected,
+    print_rows,
+    settings_of,
+)
+from cloud.letters.cli import app as letters_app
 
 app = typer.Typer(
     name="cloud",
@@ -21,32 +27,10 @@ app = typer.Typer(
     add_completion=False,
 )
 agents_app = typer.Typer(help="The agents that may send.", no_args_is_help=True)
-letters_app = typer.Typer(help="What could not be taken.", no_args_is_help=True)
 app.add_typer(agents_app, name="agents")
 app.add_typer(letters_app, name="dead-letters")
 tokens_app = typer.Typer(help="Who may ask the API.", no_args_is_help=True)
 app.add_typer(tokens_app, name="token")
-
-
-class Output(StrEnum):
-    """How a command prints its data."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-NO = 1
-_WRONG_INPUT = 2
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", help="A YAML file of settings (or THREADLINE_CLOUD_CONFIG)."),
-]
-Database = Annotated[
-    str | None,
-    typer.Option(help="Address of the database: postgresql://… (or THREADLINE_CLOUD_DATABASE)."),
-]
-Shown = Annotated[Output, typer.Option(help="How to print.")]
 
 
 @app.command()
@@ -136,7 +120,7 @@ def compact(
     settings = settings_of(config, database=database, ledger_keep=ledger_keep)
     if settings.ledger_keep is None:
         raise typer.BadParameter("ledger_keep is off: say how old a frame must be")
-    with _answering():
+    with answering():
         done = asyncio.run(compact_all(settings.dsn, settings.ledger_keep, lambda _: None))
     if done is None:
         typer.echo("another process is compacting", err=True)
@@ -176,12 +160,12 @@ def load(
     settings = settings_of(config, database=database)
     report = Report(typer.echo, lambda text: typer.echo(text, err=True))
     heard = report.take_as_json if output is Output.JSON else report.take
-    with _answering():
+    with answering():
         asyncio.run(load_file(settings.dsn, file, Clock(), heard))
     if output is Output.TABLE:
         report.sum_up()
     if report.refused:
-        raise typer.Exit(_WRONG_INPUT)
+        raise typer.Exit(WRONG_INPUT)
 
 
 @app.command()
@@ -200,7 +184,7 @@ def rebuild(
     def tell(taken: int, waiting: int) -> None:
         typer.echo(f"{taken} events taken in, {waiting} waiting", err=True)
 
-    with _answering():
+    with answering():
         done = asyncio.run(make_again(settings.dsn, tell))
     if output is Output.JSON:
         typer.echo(json.dumps(asdict(done), indent=2))
@@ -242,7 +226,7 @@ def agents_list(
     with connected(settings, "agents") as connection:
         rows = agents.agents(connection)
     columns = ("name", "scope", "identity", "version", "hello_at", "set_aside_reason")
-    _print(rows, columns, output)
+    print_rows(rows, columns, output)
 
 
 @agents_app.command("release")
@@ -260,56 +244,6 @@ def agents_release(
     typer.echo(f"{agent} goes on" if done else f"{agent} is not set aside", err=not done)
     if not done:
         raise typer.Exit(NO)
-
-
-@letters_app.command("list")
-def letters_list(
-    agent: Annotated[str | None, typer.Option(help="Only of this agent.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
-    database: Database = None,
-    config: ConfigFile = None,
-    output: Shown = Output.TABLE,
-) -> None:
-    """The newest first."""
-    from cloud import dead_letters
-
-    settings = settings_of(config, database=database)
-    with connected(settings, "dead-letters") as connection:
-        rows = dead_letters.letters(connection, agent, limit)
-    columns = ("dead_letter_id", "agent", "reason", "lane", "seq", "seen", "last_at", "detail")
-    _print(rows, columns, output)
-
-
-@letters_app.command("show")
-def letters_show(
-    number: Annotated[int, typer.Argument(help="Its dead_letter_id.")],
-    save: Annotated[
-        Path | None, typer.Option(help="Write the message as it came to this file.")
-    ] = None,
-    database: Database = None,
-    config: ConfigFile = None,
-    output: Shown = Output.TABLE,
-) -> None:
-    """One dead letter whole."""
-    from dataclasses import fields
-
-    from cloud import dead_letters
-    from cloud.printing import shown
-
-    settings = settings_of(config, database=database)
-    with connected(settings, "dead-letters") as connection:
-        found = dead_letters.letter(connection, number)
-    if found is None:
-        typer.echo(f"there is no dead letter {number}", err=True)
-        raise typer.Exit(_WRONG_INPUT)
-    row, data = found
-    if output is Output.JSON:
-        _print([row], (), output)
-    else:
-        for field in fields(row):
-            typer.echo(f"{field.name:15} {shown(getattr(row, field.name))}")
-    if save is not None:
-        save.write_bytes(data)
 
 
 @app.command()
@@ -364,7 +298,7 @@ def token_list(
     settings = settings_of(config, database=database)
     with connected(settings, "token") as connection:
         rows = tokens.list_tokens(connection)
-    _print(rows, ("name", "scopes", "sites", "made_at", "expires_at", "revoked_at"), output)
+    print_rows(rows, ("name", "scopes", "sites", "made_at", "expires_at", "revoked_at"), output)
 
 
 @tokens_app.command("revoke")
@@ -382,40 +316,3 @@ def token_revoke(
     typer.echo(f"{name} may ask no more" if done else f"{name} has no token", err=not done)
     if not done:
         raise typer.Exit(NO)
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Trouble with the database is one line and code 2."""
-    from cloud.db import StoreTrouble
-
-    try:
-        yield
-    except StoreTrouble as trouble:
-        typer.echo(trouble.reason, err=True)
-        raise typer.Exit(_WRONG_INPUT) from trouble
-
-
-@contextmanager
-def connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
-    """A connection for one command."""
-    from cloud.db import connect
-
-    with _answering(), connect(settings.dsn, application=f"threadline {what}") as connection:
-        yield connection
-
-
-def _print(rows: Sequence[Any], columns: Sequence[str], output: Output) -> None:
-    from cloud.printing import json_of, table_of
-
-    if output is Output.JSON:
-        typer.echo(json_of(rows))
-    else:
-        table_of(rows, columns)
-
-
-def settings_of(config: Path | None, **options: Any) -> "CloudSettings":
-    """What a command runs with. ConfigError: every mistake at once."""
-    from cloud.settings import read_settings
-
-    return read_settings(options, os.environ, config)

@@ -324,12 +324,14 @@ def _answer(entry: Entry, said: receipts.Said, reason: str | None) -> Answer:
 def _letter(refused: Refused) -> DeadLetter:
     record, header = refused.record, refused.header
     known = header if isinstance(header, Header) else None
-    return DeadLetter(record.agent, refused.reason, refused.detail, record.data, known)
+    return DeadLetter(
+        record.agent, refused.reason, refused.detail, record.data, known, record.channel
+    )
 
 
 def _entry_letter(entry: Entry, reason: Reason, detail: str) -> DeadLetter:
     record = entry.accepted.record
-    return DeadLetter(record.agent, reason, detail, record.data, entry.header)
+    return DeadLetter(record.agent, reason, detail, record.data, entry.header, record.channel)
 
 
 def _compacted(entry: Entry, now: datetime) -> Raised:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.cli import NO, ConfigFile, Database, Output, Shown, connected, settings_of
+from cloud.command import NO, ConfigFile, Database, Output, Shown, connected, settings_of
 
 if TYPE_CHECKING:
     from cloud.verify.delivery import Delivery
