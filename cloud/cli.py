@@ -136,11 +136,13 @@ def compact(
 @app.command()
 def restored(database: Database = None, config: ConfigFile = None) -> None:
     """Say that a backup was brought back into this database: agents send again what they hold."""
-    from cloud.db import translated
+    from cloud.restoring import note_restored
 
     settings = settings_of(config, database=database)
-    with connected(settings, "restored") as connection, translated():
-        connection.execute("update store set restored = restored + 1")
+    with connected(settings, "restored") as connection:
+        done = note_restored(connection)
+    typer.echo(f"This store was {done.before} and is {done.after}.")
+    typer.echo(f"{done.ended} connections of ingest were ended; they come back by themselves.")
     typer.echo("Agents will send again what is still in their spools.")
 
 

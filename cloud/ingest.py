@@ -38,7 +38,7 @@ from cloud.db import BadData, translated
 from cloud.metrics import Metrics
 from cloud.receipting import receipts_of
 from cloud.recording import Raised, alarm_of
-from cloud.sessions import Session, Sessions, read_store_id
+from cloud.sessions import Session, Sessions, check_store_id
 from cloud.source import Appetite, Overtaken, Record, Source, SourceState, SourceTrouble, moves_of
 from cloud.standing import Standing
 from cloud.statements import SOURCE
@@ -249,7 +249,7 @@ class Ingest:
             batch = await self._prepared(batch.records, batch.work, batch.postponed, session)
         now = self._clock.now()
         if any(isinstance(one.said, Hello) for one in batch.work.statements):
-            session.store_id = await read_store_id(session.storing)
+            await check_store_id(session)
         count = _count_of(session, batch.records)
         try:
             stored = await store(session.storing, session.books, batch.prepared, now, count)

@@ -133,20 +133,30 @@ async def open_session(dsn: str, owner: UUID | None = None) -> Session:
 _IMPATIENT: Final = "set idle_in_transaction_session_timeout = '15s'"
 
 
+async def check_store_id(session: Session) -> None:
+    """StoreTrouble: it is another store by now, and what was learned of it may mean nothing."""
+    found = await read_store_id(session.storing)
+    if found != session.store_id:
+        reason = f"another store than before: {found}, was {session.store_id}"
+        raise StoreTrouble(Trouble.DOWN, reason)
+
+
 async def read_store_id(connection: AsyncConnection) -> str:
     """Names this database's line of life: it changes when what was stored may be gone."""
     with translated():
-        cursor = await connection.execute(_STORE_ID)
+        cursor = await connection.execute(STORE_ID)
         row = await cursor.fetchone()
     return "" if row is None else str(row[0])
 
 
-# The timeline is read from the log's own name: the control file lags behind a promotion.
-_STORE_ID: Final = """
+# The timeline is read from the log's own name: the control file lags behind a promotion. A dump
+# makes its tables anew, so the table's own number tells of it. The rest needs `cloud restored`.
+STORE_ID: Final = """
     select concat_ws('-',
         (select system_identifier from pg_control_system()),
         ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0'),
         (select oid from pg_database where datname = current_database()),
+        'store'::regclass::oid,
         (select restored from store)
     )
 """

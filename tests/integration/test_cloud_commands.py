@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud.db import LockKey, connect
+from cloud.sessions import STORE_ID
 from protocols.errors import ConfigError
 from protocols.samples import DataType
 from tests.support.frames import AgentVoice, sample
@@ -135,10 +136,14 @@ async def test_compact_says_what_it_moved(bench: Bench, run: Run, store_dsn: str
     assert run("compact", "--ledger-keep", "off")[0] == 2
 
 
-def test_restored_is_counted(run: Run, store_dsn: str) -> None:
-    assert run("restored")[0] == 0
+def test_restored_says_what_the_store_was_and_is(run: Run, store_dsn: str) -> None:
     with connect(store_dsn, application="test") as connection:
-        assert connection.execute("select restored from store").fetchall() == [(1,)]
+        before = connection.execute(STORE_ID).fetchall()[0][0]
+        code, said = run("restored")
+        after = connection.execute(STORE_ID).fetchall()[0][0]
+    assert code == 0
+    assert f"This store was {before} and is {after}." in said
+    assert before != after
 
 
 @pytest.mark.parametrize("words", [["migrate"], ["agents", "list"], ["restored"]])

@@ -238,4 +238,4 @@ async def test_i4_another_database_changes_the_store_id(postgres_server: Postgre
         await session.preparing.close()
         postgres_server.drop_database(name)
     assert len(set(ids)) == 2
-    assert all(one.count("-") == 3 for one in ids)
+    assert all(one.count("-") == 4 for one in ids)
