@@ -225,6 +225,7 @@ def _numbers(said: Hello | Status) -> Iterator[int]:
     if isinstance(said, Status):
         yield from (said.read, said.derived, said.filtered, said.discarded)
         return
+    yield said.single_copy or 0
     for lane in said.lanes:
         yield from (lane.floor, lane.head, lane.rows)
 

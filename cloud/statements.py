@@ -46,7 +46,7 @@ async def keep_hello(
 ) -> list[Raised]:
     """The alarms that follow from it."""
     epoch, at = signed(hello.epoch), min(hello.at, now)
-    await connection.execute(_KEEP_EPOCH, [agent.agent_id, epoch, at, at])
+    await connection.execute(_KEEP_EPOCH, [agent.agent_id, epoch, at, at, hello.single_copy or 0])
     await connection.execute(
         _KEEP_AGENT, [epoch, hello.identity, hello.version, at, agent.agent_id, at]
     )
@@ -141,10 +141,12 @@ _KEEP_STATUS: Final = """
 """
 
 _KEEP_EPOCH: Final = """
-    insert into epoch (agent_id, epoch, first_hello_at, last_hello_at) values (%s, %s, %s, %s)
+    insert into epoch (agent_id, epoch, first_hello_at, last_hello_at, single_copy)
+    values (%s, %s, %s, %s, %s)
     on conflict (agent_id, epoch) do update set
         first_hello_at = least(epoch.first_hello_at, excluded.first_hello_at),
-        last_hello_at = greatest(epoch.last_hello_at, excluded.last_hello_at)
+        last_hello_at = greatest(epoch.last_hello_at, excluded.last_hello_at),
+        single_copy = greatest(epoch.single_copy, excluded.single_copy)
 """
 
 _KEEP_AGENT: Final = """

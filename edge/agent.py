@@ -98,6 +98,7 @@ def open_spool(checked: Checked, outside: Outside) -> SpoolOutbox:
         bytes_max=config.spool.max_bytes,
         age_max_us=to_us(config.spool.max_age),
         keep_stored_us=to_us(config.spool.keep_stored),
+        logged_expires_us=to_us(config.spool.logged_expires),
     )
     settings = OutboxSettings(
         config.agent,

@@ -20,6 +20,7 @@ from protocols.notices import Outage, Stretch
 PAGE: Final = 4096  # entries looked at in one go
 _DAMAGED: Final = "damaged"
 _NO_ROOM: Final = "no room in the spool"
+_DOUBTED: Final = "doubted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Book:
         self._sealer = Sealer(agent, draw_epoch())
         self._forked: frozenset[int] = frozenset()
         self._gap: Gap | None = None
+        self._single_copy = 0
         self._safe = self._as_it_is()
 
     @property
@@ -61,6 +63,23 @@ class Book:
     @property
     def used_bytes(self) -> int:
         return sum(holding.size for holding in self.holdings) + self.store.aside_bytes
+
+    @property
+    def is_doubted(self) -> bool:
+        """The cloud's last word was that it does not take this agent."""
+        return self.store.note(_DOUBTED) == "1"
+
+    def doubt(self, *, doubted: bool) -> None:
+        if self.is_doubted != doubted:
+            self.store.set_note(_DOUBTED, "1" if doubted else "0")
+
+    @property
+    def single_copy(self) -> int:
+        """Entries since the epoch began that a log took which keeps one copy."""
+        return self._single_copy
+
+    def count_single_copy(self, entries: int) -> None:
+        self._single_copy += entries
 
     def moment(self, now_us: int, lane: Lane = Lane.BACKLOG) -> Moment:
         floors = {
@@ -163,6 +182,7 @@ class Book:
         promised = self._sealer.watermark_us > min(entry.t_min_us for entry, _ in forked)
         if self.epoch in epochs or promised:
             self._sealer = fork(self._sealer, self._draw_epoch())
+            self._single_copy = 0
         first_time = not epochs <= self._forked
         self._forked |= epochs
         frames = [frame for _, frame in forked]
@@ -192,11 +212,11 @@ class Book:
                 while doubted := store.unsent(holding.stream, known + 1, PAGE, ()):
                     store.remove(doubted)
 
-    def _as_it_is(self) -> tuple[Sealer, frozenset[int], Gap | None, Counter[str]]:
-        return self._sealer, self._forked, self._gap, self.counts.copy()
+    def _as_it_is(self) -> tuple[Sealer, frozenset[int], Gap | None, int, Counter[str]]:
+        return self._sealer, self._forked, self._gap, self._single_copy, self.counts.copy()
 
     def _go_back(self) -> None:
-        self._sealer, self._forked, self._gap, counts = self._safe
+        self._sealer, self._forked, self._gap, self._single_copy, counts = self._safe
         self.counts = counts.copy()
 
     def _put_aside(self, key: Key, digest: int, sealed: bytes, why: str, now_us: int) -> None:

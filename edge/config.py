@@ -196,6 +196,9 @@ class SpoolConfig(Section):
     max_bytes: Annotated[ByteSize, AfterValidator(_roomy)] = 1024 * MIB
     max_age: Duration = timedelta(days=30)
     keep_stored: Duration = timedelta(hours=24)
+    logged_expires: Annotated[
+        Duration, Field(description="Half of what the log behind the gateway keeps.")
+    ] = timedelta(hours=84)
     overflow: Literal["drop_oldest"] = "drop_oldest"
 
 

@@ -270,6 +270,7 @@ class SpoolOutbox:
             version=self._settings.version,
             identity=self._broker.identity,
             lanes=tuple(lanes),
+            single_copy=self._writer.standing.single_copy or None,
         )
         return self._unsequenced(Kind.HELLO, hello)
 

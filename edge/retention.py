@@ -1,7 +1,8 @@
 """What may be let go when there is no room or no time left, and what is said of it. Pure.
 
 Kept stored first, silently: it is safe elsewhere. Then logged, by a `release`. Then new samples,
-by a `drop`, backlog before live. Events and notices are never dropped.
+by a `drop`, backlog before live. Events and notices are never dropped. While the cloud does not
+take this agent, what is logged is no safer than what is new: it will be asked for again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,16 +56,22 @@ class Limits:
 class Step(NamedTuple):
     """One kind of entries that may go, and how it is said (None: it need not be)."""
 
-    state: State
+    states: tuple[State, ...]
     lanes: frozenset[Lane]
     said: Kind | None
 
 
-STEPS: Final = (
-    Step(State.STORED, _LANES, None),
-    Step(State.LOGGED, _LANES, Kind.RELEASE),
-    Step(State.NEW, frozenset({Lane.BACKLOG}), Kind.DROP),
-    Step(State.NEW, frozenset({Lane.LIVE}), Kind.DROP),
+_KEPT: Final = Step((State.STORED,), _LANES, None)
+TRUSTING: Final = (
+    _KEPT,
+    Step((State.LOGGED,), _LANES, Kind.RELEASE),
+    Step((State.NEW,), frozenset({Lane.BACKLOG}), Kind.DROP),
+    Step((State.NEW,), frozenset({Lane.LIVE}), Kind.DROP),
+)
+DOUBTING: Final = (
+    _KEPT,
+    Step((State.NEW, State.LOGGED), frozenset({Lane.BACKLOG}), Kind.DROP),
+    Step((State.NEW, State.LOGGED), frozenset({Lane.LIVE}), Kind.DROP),
 )
 
 

@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge.book import PAGE, Book
-from edge.entries import Entry, State
-from edge.retention import SAMPLE_LANES, STEPS, Step, drops, enough, releases
+from edge.entries import Entry
+from edge.retention import DOUBTING, SAMPLE_LANES, TRUSTING, Step, drops, enough, releases
 from protocols.frames import Kind
 from protocols.notices import Stretch
 
 _FULL: Final = "spool full"
 _OLD: Final = "older than max_age"
-_AGING: Final = (
-    Step(State.LOGGED, SAMPLE_LANES, Kind.RELEASE),
-    *(step for step in STEPS if step.said is Kind.DROP),
-)
 
 
 def make_room(book: Book, now_us: int) -> bool:
@@ -30,9 +26,9 @@ def make_room(book: Book, now_us: int) -> bool:
 def let_go(book: Book, size: int, now_us: int) -> int | None:
     """Entries worth this many bytes, in order; notices written. None: nothing may go."""
     notices: int | None = None
-    for step in STEPS:
+    for step in _steps(book):
         while size > 0:
-            found = book.store.oldest((step.state,), step.lanes, PAGE)
+            found = book.store.oldest(step.states, step.lanes, PAGE)
             if not found:
                 break
             entries = enough(found, size)
@@ -45,15 +41,20 @@ def age_out(book: Book, now_us: int) -> bool:
     """Samples older than the limit, whatever the room. True: there were some."""
     before_us = now_us - book.limits.age_max_us
     gone = False
-    for step in _AGING:
-        while old := _sealed_before(book, step, before_us):
-            _let_go(book, step, old, _OLD, now_us)
+    for step in (one for one in _steps(book) if one.said is not None):
+        aging = step._replace(lanes=step.lanes & SAMPLE_LANES)
+        while old := _sealed_before(book, aging, before_us):
+            _let_go(book, aging, old, _OLD, now_us)
             gone = True
     return gone
 
 
+def _steps(book: Book) -> tuple[Step, ...]:
+    return DOUBTING if book.is_doubted else TRUSTING
+
+
 def _sealed_before(book: Book, step: Step, before_us: int) -> list[Entry]:
-    found = book.store.oldest((step.state,), step.lanes, PAGE)
+    found = book.store.oldest(step.states, step.lanes, PAGE)
     return [entry for entry in found if entry.sealed_at_us < before_us]
 
 

@@ -16,6 +16,8 @@ from protocols.receipts import Receipt, Run, Said
 _STORE_ID: Final = "store_id"
 _LOG_GEN: Final = "log_gen"
 _LANES: Final = frozenset(int(lane) for lane in Lane)
+_OF_AGENT: Final = ("unknown_agent", "set_aside")  # reasons of `later` that are not of one frame
+_SINGLE: Final = "single copy"
 _SETTLING: Final = (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER)
 
 
@@ -24,7 +26,7 @@ class Settled:
     """What came of a receipt, or of time.
 
     Attributes:
-        taken: entries that were logged or stored.
+        taken: entries that were stored: the cloud takes this agent.
         later: entries that are new again, to be tried later.
         renewed: entries sent long ago are new again: look from the beginning.
         forked: an epoch was answered `forked` for the first time.
@@ -49,6 +51,12 @@ def settle(book: Book, receipt: Receipt, now_us: int) -> Settled:
         said[run.kind] += named
         if run.kind is Said.REJECTED:
             book.quarantine(named, f"rejected: {run.reason or 'no reason'}", now_us)
+        if run.kind is Said.LOGGED and (run.reason or "").startswith(_SINGLE):
+            book.count_single_copy(sum(entry.state is State.NEW for entry in named))
+        if named and run.kind is Said.LATER and (run.reason or "").startswith(_OF_AGENT):
+            book.doubt(doubted=True)
+    if said[Said.STORED]:
+        book.doubt(doubted=False)
     said[Said.LATER] = [one for one in said[Said.LATER] if one.state is not State.STORED]
     _mark(book, said[Said.LOGGED], (State.NEW,), State.LOGGED, now_us)
     _mark(book, said[Said.STORED], (State.NEW, State.LOGGED), State.STORED, now_us)
@@ -57,7 +65,7 @@ def settle(book: Book, receipt: Receipt, now_us: int) -> Settled:
     for kind in _SETTLING:
         book.counts[f"frames_{kind}"] += len(said[kind])
     book.counts["rows_rejected"] += sum(entry.rows for entry in said[Said.REJECTED])
-    taken = (entry.key for entry in (*said[Said.LOGGED], *said[Said.STORED]))
+    taken = (entry.key for entry in said[Said.STORED])
     later = (entry.key for entry in said[Said.LATER])
     return Settled(tuple(taken), tuple(later), renewed, forked)
 

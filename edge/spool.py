@@ -71,6 +71,11 @@ class Spool:
         return self._book.counts
 
     @property
+    def single_copy(self) -> int:
+        """Entries since the epoch began that a log took which keeps one copy."""
+        return self._book.single_copy
+
+    @property
     def used_bytes(self) -> int:
         return self._book.used_bytes
 

@@ -79,6 +79,7 @@ class Window:
         self._heard_s = -math.inf
         self._taken_s = -math.inf
         self._probe_s: float | None = None
+        self._rests = False  # nothing was there to ask with
 
     @property
     def out(self) -> int:
@@ -101,7 +102,9 @@ class Window:
     def choose(self, holdings: Sequence[Holding], now_s: float) -> Take | Again | None:
         """What to send now. None: nothing before `wake_s`, a receipt or a new frame."""
         if self._probe_s is not None:
-            return self._probe(holdings) if now_s >= self._probe_s else None
+            found = self._probe(holdings) if now_s >= self._probe_s else None
+            self._rests = found is None and now_s >= self._probe_s
+            return found
         due = self._due(now_s)
         if due:
             return Again(due)
@@ -110,7 +113,7 @@ class Window:
     def wake_s(self) -> float:
         """When `choose` may answer otherwise by time alone."""
         if self._probe_s is not None:
-            return self._probe_s if self._put_off or self._out else math.inf
+            return math.inf if self._rests else self._probe_s
         out = (one.due_s for one in self._out.values())
         put_off = (one.until_s for key, one in self._put_off.items() if key not in self._out)
         return min((*out, *put_off), default=math.inf)
@@ -122,6 +125,9 @@ class Window:
         if before is None:
             self._frames[key.lane] += 1
             self._bytes[key.lane] += size
+        if key in self._put_off:
+            held = self._put_off[key]
+            held.until_s = now_s + _wait_s(held.about, held.tries + 1)
         due_s = now_s + self._resend.delay_s(tries, draw)
         self._out[key] = _Out(digest, size, due_s, tries)
         self._soonest_s = min(self._soonest_s, due_s)
@@ -146,7 +152,7 @@ class Window:
         return True
 
     def taken(self, key: Key, now_s: float) -> None:
-        """Logged or stored: the cloud takes this agent."""
+        """Stored: the cloud takes this agent. That a log took it says nothing of the cloud."""
         self._taken_s = now_s
         self._put_off.pop(key, None)
         if self._probe_s is None:
@@ -159,10 +165,10 @@ class Window:
 
     def put_off(self, key: Key, about: Later, now_s: float) -> None:
         """Answered `later`: new again, and to be tried after a minute."""
+        self._rests = False
         before = self._put_off.pop(key, None)
         tries = 0 if before is None else before.tries + 1
-        wait_s = PROBE_S * 2 ** min(tries, 6) if about is Later.FRAME else PROBE_S
-        self._put_off[key] = _PutOff(about, now_s + wait_s, tries)
+        self._put_off[key] = _PutOff(about, now_s + _wait_s(about, tries), tries)
         if len(self._put_off) > PUT_OFF_MAX:
             oldest = next(iter(self._put_off))
             del self._put_off[oldest]
@@ -180,6 +186,7 @@ class Window:
 
     def rewind(self) -> None:
         """Entries became new again without being named: look at everything from the beginning."""
+        self._rests = False
         self._next.clear()
 
     def connection_ended(self) -> None:
@@ -187,6 +194,7 @@ class Window:
         for key in self._out:
             self._rewind(key)
         self._out.clear()
+        self._rests = False
         self._blocked.clear()
         self._frames = dict.fromkeys(ORDER, 0)
         self._bytes = dict.fromkeys(ORDER, 0)
@@ -257,3 +265,7 @@ class Window:
         self._frames[key.lane] -= 1
         self._bytes[key.lane] -= found.size
         self._blocked.discard(key.lane)
+
+
+def _wait_s(about: Later, tries: int) -> float:
+    return PROBE_S * 2 ** min(tries, 6) if about is Later.FRAME else PROBE_S

@@ -43,6 +43,7 @@ class Standing:
     bytes_on_disk: int = 0
     bytes_written: int = 0
     oldest_age_us: int = 0
+    single_copy: int = 0
 
 
 class Handover:
@@ -240,6 +241,7 @@ class Writer:
             spool.store.bytes_on_disk,
             spool.store.bytes_written,
             spool.oldest_age_us,
+            spool.single_copy,
         )
 
     def _end(self) -> None:

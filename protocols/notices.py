@@ -74,7 +74,11 @@ class LaneState(Notice):
 
 
 class Hello(Notice):
-    """On connect and every 60 s; unsequenced, answered by ingest with a receipt of kind `state`."""
+    """On connect and every 60 s; unsequenced, answered by ingest with a receipt of kind `state`.
+
+    `single_copy`: frames since the epoch began whose `logged` told of a log that keeps one copy;
+    None: none.
+    """
 
     agent: str
     epoch: Hex64
@@ -82,6 +86,7 @@ class Hello(Notice):
     version: Text = ""
     identity: Text = "unproven"
     lanes: tuple[LaneState, ...] = ()
+    single_copy: Int64 | None = None
 
 
 class GroupStatus(Notice):

@@ -390,6 +390,64 @@ def test_i7_logged_goes_before_anything_new_and_a_release_names_it() -> None:
     assert case.spool.counts["rows_dropped"] == 0
 
 
+@pytest.mark.parametrize("reason", ["unknown_agent", "set_aside"])
+def test_i7_while_the_cloud_says_later_nothing_logged_is_let_go_as_safe(reason: str) -> None:
+    """Full: what is logged goes in its turn as if it were new, and events wait at the edge."""
+    case = small(96)
+    for number in range(8):
+        case.write(number, Lane.BACKLOG, events=1, rows=2000)
+    backlog, events = case.frames(Lane.BACKLOG), case.frames(Lane.EVENTS)
+    case.hear(Said.LATER, events[:1], reason=reason)
+    case.hear(Said.LOGGED, [*backlog, *events])
+    for number in range(8, 30):
+        case.write(number, Lane.BACKLOG, rows=2000)
+    assert notices(case, Release) == []
+    assert {drop.lane for drop in notices(case, Drop)} == {Lane.BACKLOG}
+    case.hear(Said.LATER, events, reason=reason)
+    assert case.frames(Lane.EVENTS) == events, "each of them waits"
+    case.hear(Said.STORED, events[:1])
+    case.hear(Said.LOGGED, case.frames(Lane.BACKLOG))
+    for number in range(30, 60):
+        case.write(number, Lane.BACKLOG, rows=2000)
+    assert notices(case, Release) != [], "the cloud takes this agent again"
+
+
+def test_what_the_cloud_said_of_the_agent_is_remembered_over_a_restart() -> None:
+    case = small(96)
+    case.write(0)
+    case.hear(Said.LATER, case.frames(Lane.LIVE), reason="set_aside")
+    again = opened(case.store.crash(), Limits(bytes_max=96 * 1024))
+    for number in range(15):
+        again.write(number, Lane.BACKLOG, rows=2000)
+    again.hear(Said.LOGGED, again.frames(Lane.BACKLOG))
+    for number in range(15, 40):
+        again.write(number, Lane.BACKLOG, rows=2000)
+    assert notices(again, Release) == []
+
+
+def test_later_of_one_frame_says_nothing_of_the_agent() -> None:
+    case = small(96)
+    fill(case, 15)
+    frames = case.frames(Lane.BACKLOG)
+    case.hear(Said.LATER, frames[:1], reason="unknown_version")
+    case.hear(Said.LOGGED, frames[1:])
+    for number in range(15, 25):
+        case.write(number, Lane.BACKLOG, rows=2000)
+    assert notices(case, Release) != []
+
+
+def test_single_copies_are_counted_once_for_the_epoch(case: Case) -> None:
+    for number in range(3):
+        case.write(number)
+    first, second, third = case.frames(Lane.LIVE)
+    case.hear(Said.LOGGED, [first, second], reason="single copy")
+    case.hear(Said.LOGGED, [first], reason="single copy")
+    case.hear(Said.LOGGED, [third])
+    assert case.spool.single_copy == 2
+    case.hear(Said.FORKED, [third])
+    assert case.spool.single_copy == 0, "another epoch"
+
+
 def fill_with_events(case: Case) -> int:
     """Until no more are taken; how many were."""
     for number in count():

@@ -225,6 +225,29 @@ async def test_a_logged_frame_answered_later_is_sent_again() -> None:
         assert line.states() == [State.STORED]
 
 
+async def test_what_a_log_takes_at_once_is_no_word_of_the_cloud() -> None:
+    """Behind a gateway every frame is logged in no time, also one that the cloud does not want."""
+    line = await made()
+    line.write(*range(20))
+
+    def answer(frame: Frame) -> None:
+        if frame.header.seq:
+            line.broker.deliver(said(Said.LOGGED, [frame]))
+            word = said(Said.LATER, [frame], reason="set_aside")
+            asyncio.get_running_loop().call_later(0.05, line.broker.deliver, word)
+
+    line.broker.on_frame = answer
+    async with running(line):
+        await asyncio.sleep(1)
+        first = len(line.seqs())
+        await asyncio.sleep(600)
+        assert len(line.seqs()) - first == 10, "one a minute"
+        assert set(line.states()) == {State.NEW}
+        line.answers()
+        await asyncio.sleep(61)
+        assert set(line.states()) == {State.STORED}
+
+
 async def test_an_unknown_version_waits_and_holds_nothing_up() -> None:
     """A frame that the cloud cannot read yet; the others are taken meanwhile."""
     line = await made()

@@ -210,6 +210,40 @@ def test_a_frame_that_stays_unreadable_is_asked_for_ever_more_rarely() -> None:
     assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 3840.0, 3840.0]
 
 
+def test_a_new_session_asks_again_though_nobody_was_put_off() -> None:
+    """What was out when the session ended is all that there is to ask with."""
+    one, holdings = window(), [holding(Lane.LIVE, 2)]
+    first, second = send(one, holdings)
+    later(one, first, Later.AGENT, 1.0)
+    one.gone([first])
+    one.connection_ended()
+    assert one.wake_s() == 61.0
+    assert send(one, [holding(Lane.LIVE, 1, floor=2)], 61.0) == [second]
+
+
+def test_who_has_nothing_to_ask_with_rests() -> None:
+    one, holdings = window(), [holding(Lane.LIVE, 1)]
+    (key,) = send(one, holdings)
+    later(one, key, Later.AGENT, 1.0)
+    one.gone([key])
+    assert one.choose([], 61.0) is None
+    assert one.wake_s() == math.inf
+    assert len(send(one, [holding(Lane.LIVE, 1, floor=2)], 70.0)) == 1
+
+
+def test_a_frame_put_off_is_not_ripe_again_right_after_it_was_sent() -> None:
+    """A log may take it at once; what the cloud thinks of it comes later."""
+    one, holdings = window(), [holding(Lane.EVENTS, 2)]
+    first, other = send(one, holdings)
+    one.close(other, other.seq, 0.0)
+    one.taken(other, 0.0)
+    later(one, first, Later.FRAME, 0.0)
+    assert send(one, holdings, 60.0) == [first]
+    one.close(first, first.seq, 60.1)
+    assert one.choose(holdings, 61.0) is None
+    assert one.wake_s() == 180.0
+
+
 def test_when_nothing_is_out_nothing_wakes() -> None:
     assert window().wake_s() == math.inf
 
