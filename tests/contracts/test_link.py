@@ -137,7 +137,7 @@ async def test_when_the_session_ends_every_call_says_so(rig: Rig) -> None:
     await link.close()
 
 
-async def test_a_session_after_a_cut_starts_with_nothing(rig: Rig) -> None:
+async def test_i8_a_session_after_a_cut_starts_with_nothing(rig: Rig) -> None:
     first = await opened(rig)
     rig.cut()
     with contextlib.suppress(Disconnected):

@@ -485,7 +485,7 @@ async def test_i6_a_seq_inside_a_compacted_range_is_refused_with_an_alarm(bench:
     assert bench.rows("select key from alarm") == [("compacted/berlin.press1",)]
 
 
-async def test_a_bomb_is_refused_before_it_is_unpacked(bench: Bench) -> None:
+async def test_i14_a_bomb_is_refused_before_it_is_unpacked(bench: Bench) -> None:
     raw = bytes(16 * 1024 * 1024)
     packed = codec.compress(raw)
     header = one_sample().header

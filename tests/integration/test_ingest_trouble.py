@@ -166,8 +166,10 @@ async def test_a_database_that_was_never_migrated_is_named(postgres_server: Post
         assert bench.standing.state == "running"
 
 
-async def test_a_lock_held_by_another_is_named_and_waited_out(bench: Bench, store_dsn: str) -> None:
-    """I10: somebody stopped in mid-transaction holds the admission; ingest says so."""
+async def test_i10_a_lock_held_by_another_is_named_and_waited_out(
+    bench: Bench, store_dsn: str
+) -> None:
+    """Somebody stopped in mid-transaction holds the admission; ingest says so."""
     first, second = frames(2)
     await bench.send(first)
     with connect(store_dsn, application="stopped") as other:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from edge.writer import UNSENT_LIVE_MAX, Writer
 from protocols import codec
 from protocols.events import Alarm, AlarmState
 from protocols.frames import Frame, Kind, Lane
-from protocols.notices import Drop, decode_notice
+from protocols.notices import Drop, Hello, Release, decode_notice
 from protocols.receipts import Said, encode_receipt
 from protocols.retry import Backoff
 from tests.support import cuts
@@ -123,6 +124,89 @@ async def test_above_64_unsent_live_frames_samples_are_backlog(tmp_path: Path) -
         assert held[Lane.BACKLOG] >= 1
         sent = [frame.header.lane for frame in broker.frames()]
         assert sent.count(Lane.LIVE) == 256
+
+
+def logs(broker: FakeBroker) -> None:
+    """From now on every frame is answered `logged`, with one copy."""
+
+    def answer(frame: Frame) -> None:
+        if frame.header.seq:
+            told = receipt_of(frame, Said.LOGGED)
+            run = told.runs[0].model_copy(update={"reason": "single copy"})
+            broker.deliver(encode_receipt(told.model_copy(update={"runs": (run,)})))
+
+    broker.on_frame = answer
+
+
+async def test_i7_after_a_release_everything_is_reported_once_and_it_is_named(
+    tmp_path: Path,
+) -> None:
+    """What is only logged may be lost further down: no value is carried across it."""
+    broker = FakeBroker()
+    logs(broker)
+    outbox = opened(tmp_path, broker, Limits(bytes_max=256 * 1024))
+    told: list[int] = []
+    async with running(outbox, broker) as case:
+        outbox.on_report_all = lambda: told.append(1)
+        for number in range(80):
+            await case.put(number, rows=2000)
+        await case.until(lambda: bool(told))
+        await case.until(lambda: any(one.header.kind is Kind.RELEASE for one in broker.frames()))
+        counted = outbox.status().counters
+    assert counted["rows_released"] > 0
+    assert counted.get("rows_dropped", 0) == 0
+    named = [
+        decode_notice(Release, line)
+        for frame in broker.frames()
+        if frame.header.kind is Kind.RELEASE
+        for line in codec.decode_lines(codec.payload_of(frame))
+    ]
+    assert sum(one.rows for one in named) <= counted["rows_released"]
+
+
+async def test_hello_says_how_much_a_log_keeps_only_once(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    logs(broker)
+    outbox = opened(tmp_path, broker)
+    async with running(outbox, broker) as case:
+        for number in range(3):
+            await case.put(number)
+        await case.until(lambda: outbox.status().counters.get("frames_logged", 0) >= 3)
+        await case.put(4)
+        broker.cut()
+        async with asyncio.timeout(10):
+            while len(hellos(broker)) < 2:  # noqa: ASYNC110 - a message
+                await asyncio.sleep(0.01)
+    assert hellos(broker)[0].single_copy is None
+    assert (hellos(broker)[-1].single_copy or 0) >= 3
+
+
+def hellos(broker: FakeBroker) -> list[Hello]:
+    found = [one for _, _, one in broker.received if one.header.kind is Kind.HELLO]
+    return [decode_notice(Hello, codec.payload_of(one)) for one in found]
+
+
+async def test_i13_a_commit_never_holds_up_the_loop(tmp_path: Path) -> None:
+    """A sync takes as long as it takes; on the loop this one would never end."""
+    store = SpoolFolder(tmp_path, CLOCK.now_us).open().store
+    spool = Spool(store, AGENT, lambda: secrets.randbits(64), Limits(bytes_max=64 * MIB))
+    went_on = threading.Event()
+    commit = store.commit
+
+    def slow() -> None:
+        assert went_on.wait(20), "the loop stood still"
+        commit()
+
+    store.commit = slow  # type: ignore[method-assign]  # a disk that takes its time
+    writer = Writer(spool, SpoolFolder(tmp_path, CLOCK.now_us), CLOCK)
+    handover = writer.put(cuts.cut(1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert writer.waiting == 1
+    went_on.set()
+    async with asyncio.timeout(10):
+        await handover.wait_synced()
+    await writer.stop()
 
 
 async def test_after_a_drop_everything_is_reported_once(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ async def test_cut_fifty_times_while_writing_nothing_is_lost(tmp_path: Path, own
         check_identities(cloud.numbered)
 
 
-async def test_a_broker_killed_and_restarted_while_writing_loses_nothing(
+async def test_i2_a_broker_killed_with_what_it_acknowledged_loses_nothing(
     tmp_path: Path, own: Children
 ) -> None:
     broker = started(own)

@@ -108,7 +108,9 @@ def test_taken_rows_are_those_rows(rows: list[Sample], data: st.DataObject) -> N
 
 @settings(max_examples=300)
 @given(st.lists(ROW, min_size=1, max_size=3), st.data())
-def test_a_mutated_stream_is_a_batch_or_rejected(rows: list[Sample], data: st.DataObject) -> None:
+def test_i14_a_mutated_stream_is_a_batch_or_rejected(
+    rows: list[Sample], data: st.DataObject
+) -> None:
     raw = bytearray(codec.encode_samples(from_samples(rows)))
     for _ in range(data.draw(st.integers(1, 8))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -179,7 +181,7 @@ def test_text_with_nul_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("name", ["zstd", "lz4"])
-def test_a_batch_with_its_own_compression_is_refused_before_it_is_read(name: str) -> None:
+def test_i14_a_batch_with_its_own_compression_is_refused_before_it_is_read(name: str) -> None:
     with pytest.raises(Rejected, match="its own compression"):
         codec.decode_samples(stream(columns(100_000), compression=name))
 
@@ -237,7 +239,7 @@ def test_a_payload_expands_to_what_it_was(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("stated", [0, 999, 1001, 16 * 1024 * 1024])
-def test_a_payload_that_lies_about_its_length_is_rejected(stated: int) -> None:
+def test_i14_a_payload_that_lies_about_its_length_is_rejected(stated: int) -> None:
     for packed in (True, False):
         payload = codec.compress(b"x" * 1000) if packed else b"x" * 1000
         with pytest.raises(Rejected):

@@ -1,6 +1,7 @@
 """The agent's life in virtual time: it tells, stops cleanly, and goes on without a device."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ async def test_a_stop_says_that_it_was_clean(checked: Checked) -> None:
     assert watching.outbox.notices[-1].read > 0
     assert watching.outbox.stopped.is_set()
     assert all(handover.synced.is_set() for handover in watching.outbox.handovers)
+
+
+async def test_i13_what_was_imported_is_not_collected_while_polling(checked: Checked) -> None:
+    """A full collection over all imports takes half an interval."""
+    gc.unfreeze()
+    async with living(units=1) as run:
+        await watch(run, checked, 1.0)
+    assert gc.get_freeze_count() > 10_000
+    gc.unfreeze()
 
 
 async def test_the_cloud_is_told_every_minute(checked: Checked) -> None:

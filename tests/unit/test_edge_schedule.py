@@ -75,7 +75,7 @@ def test_the_phase_is_inside_the_interval_and_stays(
     assert phase == phase_s(device, group, interval_s)
 
 
-def test_devices_spread_over_the_interval() -> None:
+def test_i13_devices_spread_over_the_interval() -> None:
     phases = [phase_s(f"st{n:03}", "fast", 0.1) for n in range(100)]
     assert max(phases) - min(phases) > 0.08
     assert len({round(phase, 3) for phase in phases}) > 50

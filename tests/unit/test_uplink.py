@@ -311,6 +311,29 @@ async def test_i4_another_store_gets_everything_again() -> None:
         assert set(line.states()) == {State.STORED}
 
 
+async def test_i3_another_log_gets_again_what_it_had_only_logged_a_window_at_a_time() -> None:
+    """`logged` was a lie: the log was made anew. Nothing floods the way for it."""
+    line = await made()
+    line.write(*range(600))
+    line.answers(Said.LOGGED)
+    async with running(line):
+        assert set(line.states()) == {State.LOGGED}
+        stored = line.broker.frames()[:50]
+        line.broker.on_frame = lambda _: None
+        line.answer(Said.STORED, stored)
+        line.broker.deliver(said(Said.STATE, [], log_gen=1))
+        await asyncio.sleep(100)
+        assert len(line.seqs()) == 600, "the first word of a log changes nothing"
+        line.broker.deliver(said(Said.STATE, [], log_gen=2))
+        await asyncio.sleep(1)
+        assert line.seqs()[600:] == list(range(51, 307)), "no more than a window is out"
+        line.answers()
+        line.answer(Said.STORED, line.broker.frames()[600:])
+        await asyncio.sleep(60)
+        assert set(line.states()) == {State.STORED}
+        assert sorted(set(line.seqs()[600:])) == list(range(51, 601)), "nothing that was stored"
+
+
 async def test_receipts_of_others_unreadable_ones_and_unknown_epochs_change_nothing() -> None:
     line = await made()
     line.write(1)
