@@ -181,7 +181,7 @@ _MOVABLE: Final = f"""
                     and (h.at is null or h.at < a.hello_at) then newest.seq + 1
                 else greatest(newest.floor, h.floor)
             end as floor,
-            case when a.epoch = l.epoch then newest.seq else newest.seq + 1 end as below
+            case when a.epoch <> l.epoch then newest.seq + 1 else newest.seq end as below
         from lane l join agent a on a.agent_id = l.agent_id
         left join hello h on h.agent_id = l.agent_id and h.epoch = l.epoch and h.lane = l.lane
         cross join lateral (
@@ -205,7 +205,8 @@ _MOVE: Final = f"""
         delete from ledger where lane_id = %(lane)s and seq between %(first)s and %(last)s
         and frame >= {1 << SEQ_BITS}
         returning seq, kind, rows, rows_before, sealed_at, date_trunc('hour', sealed_at) as hour,
-            time_min, time_max, floor, read, derived, filtered, discarded
+            time_min, time_max, t_min, coalesce(watermark, t_max) as until, floor, read, derived,
+            filtered, discarded
     ),
     numbered as (
         select *, seq - row_number() over (partition by hour order by seq) as run from moved
@@ -215,7 +216,8 @@ _MOVE: Final = f"""
             sum(rows) as rows, min(rows_before) as rows_before,
             coalesce(sum(rows) filter (where kind = 1), 0) as samples,
             coalesce(sum(rows * {WEIGHT.format("seq")}) filter (where kind = 1), 0) as weighed,
-            min(time_min) as time_min, max(time_max) as time_max, max(floor) as floor,
+            min(time_min) as time_min, max(time_max) as time_max, min(t_min) as t_min,
+            (array_agg(until order by seq desc))[1] as until, max(floor) as floor,
             max(read) as read, max(derived) as derived, max(filtered) as filtered,
             max(discarded) as discarded
         from numbered group by hour, run
@@ -223,11 +225,11 @@ _MOVE: Final = f"""
     kept as (
         insert into ledger_hour as k (
             lane_id, seq_from, seq_to, hour, sealed_to, rows, rows_before, samples, weighed,
-            time_min, time_max, floor, read, derived, filtered, discarded
+            time_min, time_max, t_min, until, floor, read, derived, filtered, discarded
         )
         select %(lane)s, coalesce(p.seq_from, s.seq_from), s.seq_to, s.hour, s.sealed_to, s.rows,
-            s.rows_before, s.samples, s.weighed, s.time_min, s.time_max, s.floor, s.read,
-            s.derived, s.filtered, s.discarded
+            s.rows_before, s.samples, s.weighed, s.time_min, s.time_max, s.t_min,
+            s.until, s.floor, s.read, s.derived, s.filtered, s.discarded
         from summed s
         left join lateral (
             select seq_from, seq_to, hour from ledger_hour h
@@ -242,6 +244,8 @@ _MOVE: Final = f"""
             weighed = k.weighed + excluded.weighed,
             time_min = least(k.time_min, excluded.time_min),
             time_max = greatest(k.time_max, excluded.time_max),
+            t_min = least(k.t_min, excluded.t_min),
+            until = excluded.until,
             floor = greatest(k.floor, excluded.floor),
             read = greatest(k.read, excluded.read),
             derived = greatest(k.derived, excluded.derived),

@@ -29,6 +29,8 @@ create table ledger_hour (
     weighed numeric not null,                  -- the same, each frame's times its weight
     time_min timestamptz,                      -- event times of these samples, null without any
     time_max timestamptz,
+    t_min timestamptz not null,                -- agent time
+    until timestamptz not null,                -- of seq_to: its watermark, or t_max without one
     floor int8 not null,                       -- of seq_to
     read int8,                                 -- totals since the epoch began; null: not stated
     derived int8,

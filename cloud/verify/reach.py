@@ -61,12 +61,19 @@ _HEADS: Final = """
 
 # Of the frame before the seqs that are missing; before the first, the beginning of its epoch.
 _BEFORE: Final = """
+    with mine as (
+        select lane_id, lane from lane where agent_id = %(agent)s and epoch = %(epoch)s
+    )
     select coalesce(
-        (select coalesce(g.watermark, g.t_max) from ledger g join lane l using (lane_id)
-         where l.agent_id = %(agent)s and l.epoch = %(epoch)s and l.lane = %(lane)s
-           and g.seq < %(seq)s order by g.seq desc limit 1),
-        (select min(g.t_min) from ledger g join lane l using (lane_id)
-         where l.agent_id = %(agent)s and l.epoch = %(epoch)s and l.lane in (1, 2, 3)),
+        (select coalesce(g.watermark, g.t_max) from ledger g join mine using (lane_id)
+         where mine.lane = %(lane)s and g.seq < %(seq)s order by g.seq desc limit 1),
+        (select h.until from ledger_hour h join mine using (lane_id)
+         where mine.lane = %(lane)s and h.seq_from < %(seq)s order by h.seq_from desc limit 1),
+        (select least(
+            (select min(g.t_min) from ledger g join mine using (lane_id)
+             where mine.lane in (1, 2, 3)),
+            (select min(h.t_min) from ledger_hour h join mine using (lane_id)
+             where mine.lane in (1, 2, 3)))),
         (select min(h.at) from hello h where h.agent_id = %(agent)s and h.epoch = %(epoch)s)
     )
 """

@@ -201,7 +201,8 @@ _SAMPLER: Final = """
     cross join lateral (
         select s.time, s.frame from sample s where s.tag = t.tag order by s.time desc limit 1
     ) newest
-    join ledger g using (frame) join lane l using (lane_id)
+    left join ledger g on g.frame = newest.frame and g.frame < 68719476736  -- from before
+    join lane l on l.lane_id = coalesce(g.lane_id, newest.frame >> 36)
     where site.name = %s and t.path = %s
     order by newest.time desc limit 1
 """

@@ -16,8 +16,11 @@ from cloud.compaction import Compacted, Run, compact, compact_lane
 from cloud.compactor import Compactor
 from cloud.db import AsyncConnection, LockKey, connect, connect_async
 from cloud.metrics import CompactionMetrics
+from cloud.verify.counter import Counter
 from cloud.verify.delivery import BEGINNING, END, Delivery, verify_agent
-from protocols.events import from_us
+from cloud.verify.reach import surely_until
+from cloud.verify.station import verify_station
+from protocols.events import PassEvent, PassKey, event_id, from_us, pass_id
 from protocols.frames import Frame, Kind, Lane
 from protocols.notices import Drop, Hello, LaneState
 from protocols.receipts import Said
@@ -420,6 +423,9 @@ async def test_the_proof_says_the_same_of_compacted_frames(
     )
     bench.connection.execute("insert into sample select * from sample where frame = %s", [doubled])
     grow_old(bench)
+    agent_id = bench.one("select agent_id from agent where name = 'berlin.press1'")
+    until = surely_until(bench.connection, agent_id)
+    assert until is not None
     periods = [(BEGINNING, END), *((from_us(a), from_us(b)) for a, b in story.moments())]
 
     def proofs() -> list[Delivery]:
@@ -431,8 +437,10 @@ async def test_the_proof_says_the_same_of_compacted_frames(
     for frames_max in (7, 5000):
         await compacted(store_dsn, frames_max=frames_max)
         assert [_comparable(one) for one in proofs()] == before
+        assert surely_until(bench.connection, agent_id) == until
         await bench.send(*[seal(story.voice, lane=Lane.LIVE)])
         before = [_comparable(one) for one in proofs()]
+        until = surely_until(bench.connection, agent_id)
         grow_old(bench)
     assert bench.one("select sum(seq_to - seq_from + 1) from ledger_range") > 30
 
@@ -508,3 +516,43 @@ async def test_a_row_that_no_frame_brought_is_still_a_stray(bench: Bench, store_
     )
     found = verify_agent(bench.connection, "berlin.press1")
     assert (found.duplicates, found.missing) == (1, 0)
+
+
+async def test_a_hole_before_which_all_is_compacted_bounds_what_is_sure(
+    bench: Bench, store_dsn: str
+) -> None:
+    """The oldest that waits is the first above the floor."""
+    voice = spoken()
+    frames = [seal(voice) for _ in range(10)]
+    await bench.send(*frames[:6], *frames[7:])
+    await say_hello(bench, voice, floor(voice, 7))
+    grow_old(bench)
+    agent_id = bench.one("select agent_id from agent where name = 'berlin.press1'")
+    until = surely_until(bench.connection, agent_id)
+    assert until == from_us(frames[5].header.t_max)
+    await compacted(store_dsn)
+    assert (ranges(bench), left(bench)) == ([Run(1, 6)], [8, 9, 10])
+    assert surely_until(bench.connection, agent_id) == until
+
+
+async def test_who_sampled_a_counter_is_known_when_its_frames_are_compacted(
+    bench: Bench, store_dsn: str
+) -> None:
+    voice = spoken()
+    key = PassKey(series=7, count=1, modulus=65_536)
+    known = pass_id("berlin", "L1/ST010", "", 7, 1)
+    at = from_us(voice.now_us)
+    done = PassEvent(
+        id=event_id(known, "closed", 0), site="berlin", at=at, pass_id=known, station="L1/ST010",
+        key=key, started=at, ended=at,
+    )  # fmt: skip
+    rows = [sample("st010.count", DataType.UINT16, voice.now_us - 9 + n, n) for n in range(2)]
+    await bench.send(voice.events([done]), voice.samples(rows), seal(voice), seal(voice))
+    await say_hello(bench, voice, floor(voice, 4), floor(voice, 2, lane=Lane.EVENTS))
+    counter = Counter("st010.count", 65_536)
+    before = verify_station(bench.connection, "berlin", "L1/ST010", counter=counter)
+    grow_old(bench)
+    await compacted(store_dsn)
+    assert ranges(bench) == [Run(1, 2)]
+    assert verify_station(bench.connection, "berlin", "L1/ST010", counter=counter) == before
+    assert before.counter is not None
