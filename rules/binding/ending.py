@@ -171,8 +171,11 @@ class Endings:
         return self._count(state, Closing(open_, open_.begun_us, EndedBy.END), own, call)[0]
 
     def _overlooked(self, state: EdgesState, closing: Closing) -> int:
-        """Where nothing counts: none, if start and end told all the time since the last one."""
-        heard_us, last_us = closing.cycle.heard_us, state.last_end_us
+        """Where nothing counts: none, if start and end told all the time since the last one.
+
+        Of one whose end was not seen, since it surely ran.
+        """
+        heard_us, last_us = closing.cycle.heard_us, state.reads_to_us
         sure = heard_us is not None and last_us is not None and heard_us <= last_us
         return 0 if sure else UNKNOWN_MANY
 

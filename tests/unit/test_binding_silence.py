@@ -258,6 +258,26 @@ class TestNames:
         (told,) = made.passes(PRESS)
         assert (told.items[0].ref, told.items[0].verdict) == (None, Verdict.FAIL)
 
+    def test_without_a_counter_a_silence_in_a_cycle_may_hide_others(self) -> None:
+        """The next start that is seen ends it; what was read between may be for those."""
+        made = idle_bench(plan=compiled(without_counter()))
+        scanned(made, "a", dmc(1))
+        made.poll(3)
+        clamped(made, "a", 0)
+        made.wait(0.5)
+        made.set({"p20.a.clamped": False})
+        made.wait(1, skip=["p20"])
+        scanned(made, "a", dmc(2))
+        cycle(made, 0, skip=("p20",))
+        made.set({"p20.a.done": False})
+        made.wait(0.5)
+        scanned(made, "a", "NOREAD")
+        made.wait(0.5)
+        cycle(made, 0)
+        first, second = made.passes(PRESS)
+        assert (first.ended_by, first.items[0].ref) == (EndedBy.NEXT_START, serial(1))
+        assert (second.ended_by, second.items[0].ref) == (EndedBy.END, None)
+
     @pytest.mark.parametrize("ends", [True, False])
     def test_a_read_after_a_restart_is_not_the_next_cycles(self, ends: bool) -> None:  # noqa: FBT001 - a parameter of the test
         """Nothing counts: the restart closed the cycle, but it ran on, and was read for."""
