@@ -27,6 +27,7 @@ class Entry:
 # A module that is not written yet has no row; test_cli.py finds a `cli.py` that was forgotten.
 ENTRIES: dict[str, Entry] = {
     "edge": Entry("edge.cli:app", "edge", "The agent on the plant floor."),
+    "gateway": Entry("gateway.cli:app", "gateway", "Frames from the broker into Kafka."),
     "cloud": Entry("cloud.cli:app", "cloud", "Frames into the database, stories out of it."),
     "trace": Entry("cloud.ask.cli:trace_app", "cloud", "One item's whole story, by any name."),
     "demo": Entry("threadline.demo.cli:app", "demo", "A whole line here, from plant to trace."),

@@ -1,0 +1,177 @@
+"""How any of the gateway's Kafka clients gets in, and what its failures mean.
+
+Rule 1: the library's exceptions end at the doors that use this; they leave as Trouble, named.
+"""
+
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka import errors
+
+from gateway.ports import Trouble
+from protocols.errors import ConfigError, Problem
+
+REQUEST_S: Final = 15.0  # of one request; a broker that takes longer is as good as away
+START_S: Final = 20.0
+
+
+class Security(StrEnum):
+    PLAINTEXT = "plaintext"
+    SSL = "ssl"
+    SASL_PLAINTEXT = "sasl_plaintext"
+    SASL_SSL = "sasl_ssl"
+
+
+class Mechanism(StrEnum):
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAccess:
+    """Where Kafka is and who we are there."""
+
+    bootstrap: str
+    security: Security = Security.PLAINTEXT
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    mechanism: Mechanism = Mechanism.SCRAM_SHA_512
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.security in (Security.SSL, Security.SASL_SSL)
+
+
+def client_options(access: KafkaAccess) -> dict[str, Any]:
+    """What producer, consumer and administrator have in common. ConfigError: a file is no PEM."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": access.bootstrap,
+        "security_protocol": access.security.value.upper(),
+        "ssl_context": _tls_context(access) if access.is_encrypted else None,
+        "request_timeout_ms": round(REQUEST_S * 1000),
+    }
+    if access.security in (Security.SASL_PLAINTEXT, Security.SASL_SSL):
+        options |= {
+            "sasl_mechanism": access.mechanism.value,
+            "sasl_plain_username": access.username,
+            "sasl_plain_password": access.password,
+        }
+    return options
+
+
+def _tls_context(access: KafkaAccess) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=access.ca)
+        if access.certificate is not None:
+            context.load_cert_chain(access.certificate, access.key)
+    except (OSError, ssl.SSLError) as error:
+        files = f"{access.ca}, {access.certificate}, {access.key}"
+        remedy = "Give readable PEM files of Kafka's CA and of our certificate and key."
+        raise ConfigError([Problem("kafka tls", files, str(error), remedy)]) from error
+    return context
+
+
+# Every exception that the library knows, and what it means to us; see test_gateway_doors.py.
+FAILURES: Final = (
+    errors.KafkaError,
+    errors.ConsumerStoppedError,
+    errors.IllegalOperation,
+    errors.RecordTooLargeError,
+    OSError,
+    TimeoutError,
+)
+_REFUSED: Final = (
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.SaslAuthenticationFailed,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)
+_NOT_AUTHORISED: Final = (
+    errors.TopicAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.ClusterAuthorizationFailedError,
+    errors.TransactionalIdAuthorizationFailed,
+)
+_SETTINGS: Final = (
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.InvalidTimestampError,
+    errors.UnsupportedForMessageFormatError,
+)
+_AWAY: Final = (
+    errors.KafkaConnectionError,
+    errors.NoBrokersAvailable,
+    errors.NodeNotReadyError,
+    errors.KafkaTimeoutError,
+    errors.RequestTimedOutError,
+    errors.NotLeaderForPartitionError,
+    errors.LeaderNotAvailableError,
+    errors.CoordinatorNotAvailableError,
+    OSError,
+    TimeoutError,
+)
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """What a failure of the library means."""
+    state = next((state for kinds, state in _STATES if isinstance(error, kinds)), "kafka_refused")
+    return Trouble(state, said(error))
+
+
+_STATES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
+    (_REFUSED, "kafka_refused"),
+    (_NOT_AUTHORISED, "not_authorised"),
+    (_SETTINGS, "topic_settings"),
+    ((errors.UnknownTopicOrPartitionError,), "topic_missing"),
+    (_AWAY, "kafka_down"),
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The library's failures leave as Trouble."""
+    try:
+        yield
+    except Trouble:
+        raise
+    except FAILURES as error:
+        raise trouble_of(error) from error
+
+
+def said(error: BaseException) -> str:
+    """The library's words: of a connection that failed, the reason stands only in its log."""
+    own = str(error) or type(error).__name__
+    if isinstance(error, errors.KafkaConnectionError):
+        return _murmurs.last or own
+    return own
+
+
+class _Murmurs(logging.Handler):
+    """Remembers the library's last complaint; what matters of it is logged by us, once."""
+
+    last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
+
+
+_murmurs: Final = _Murmurs(logging.WARNING)
+
+
+def hush() -> None:
+    """Keep the library's own log lines out of ours: they repeat as long as Kafka is away."""
+    log = logging.getLogger("aiokafka")
+    log.propagate = False
+    if _murmurs not in log.handlers:
+        log.addHandler(_murmurs)

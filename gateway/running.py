@@ -1,0 +1,116 @@
+"""The process `threadline gateway run`: everything put together, kept alive, ended by a signal.
+
+Rule 1: a broker that can never serve a gateway is refused at the start; after it, nothing here
+raises for a peer: it is a named state, and tried again. A bug is logged whole and the part begun
+anew.
+"""
+
+import asyncio
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.bridge import Bridge
+from gateway.clock import Clock
+from gateway.kafka import KafkaOutlet
+from gateway.kafka_access import client_options, hush
+from gateway.kafka_receipts import KafkaLetterbox
+from gateway.kafka_topics import inspect
+from gateway.mail import Mail
+from gateway.metrics import Metrics
+from gateway.mqtt import MqttIntake, check_broker
+from gateway.mqtt_access import MqttSettings, tls_context
+from gateway.probes import Probes
+from gateway.settings import GatewaySettings
+from gateway.standing import Part, Standing
+from protocols.errors import Busy, Disconnected
+from protocols.retry import Backoff
+
+RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
+
+
+class _Runs(Protocol):
+    async def run(self) -> None: ...
+
+
+async def run_gateway(settings: GatewaySettings) -> None:
+    """Until SIGTERM or SIGINT. What was taken and not confirmed then comes again.
+
+    ConfigError: certificates that are none, or a broker that cannot serve a gateway.
+    """
+    hush()
+    mqtt, kafka = settings.mqtt(client_id()), settings.kafka
+    client_options(kafka)  # a missing file is a mistake now, not a connection that never comes
+    await refuse_unfit(mqtt)
+    clock, metrics = Clock(), Metrics()
+    standing = Standing(clock, metrics)
+    intake = MqttIntake(mqtt)
+    outlet = KafkaOutlet(kafka, partial(inspect, kafka))
+    letterbox = KafkaLetterbox(kafka, settings.kafka_group or "")
+    async with asyncio.TaskGroup() as tasks:
+        work = [
+            tasks.create_task(_serve_probes(settings, standing, metrics)),
+            tasks.create_task(_supervise(lambda: Bridge(intake, outlet, standing, metrics, clock))),
+            tasks.create_task(
+                _supervise(lambda: Mail(letterbox, intake, standing, metrics, clock))
+            ),
+        ]
+        await _until_told()
+        for task in work:
+            task.cancel()
+
+
+def client_id() -> str:
+    """Of this process: two of one name would end each other's connections."""
+    return f"threadline-gateway-{socket.gethostname()[:40]}-{secrets.token_hex(4)}"
+
+
+async def refuse_unfit(mqtt: MqttSettings) -> None:
+    """ConfigError: this broker can never serve a gateway. One that is away may yet come."""
+    if mqtt.ca is not None:
+        tls_context(mqtt)
+    try:
+        await check_broker(mqtt)
+    except Disconnected as away:
+        structlog.get_logger("gateway").info("the broker is not there yet", reason=away.reason)
+
+
+async def _supervise(make: Callable[[], _Runs]) -> None:
+    log = structlog.get_logger("gateway.running")
+    attempt = 0
+    while True:
+        try:
+            await make().run()
+        except Exception:
+            log.exception("a bug; the part begins anew")
+        await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
+        attempt += 1
+
+
+async def _serve_probes(settings: GatewaySettings, standing: Standing, metrics: Metrics) -> None:
+    probes = Probes(standing, metrics)
+    while True:
+        try:
+            await probes.open(settings.metrics_host, settings.metrics_port)
+            break
+        except Busy as taken:
+            standing.down(Part.PROBES, "port_taken", taken.reason)
+            await asyncio.sleep(taken.retry_after_s)
+    standing.up(Part.PROBES)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await probes.close()
+
+
+async def _until_told() -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
