@@ -13,16 +13,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, errors
 from aiokafka.partitioner import DefaultPartitioner
 
-from gateway.kafka_access import START_S, KafkaAccess, client_options, translated, trouble_of
+from gateway.kafka_access import (
+    REQUEST_S,
+    START_S,
+    KafkaAccess,
+    client_options,
+    translated,
+    trouble_of,
+)
 from gateway.ports import Record, Terms, Trouble
 from protocols.topics import DEAD_TOPIC, KAFKA_TOPICS
 
 BATCH_BYTES_MAX: Final = 512 * 1024  # a single larger record goes alone
 REQUEST_BYTES_MAX: Final = 3 * 1024 * 1024
 CLOSE_S: Final = 2.0
+BURIAL_S: Final = REQUEST_S + 3 * CLOSE_S
 KEYS_MAX: Final = 10_000  # whose partition is remembered
 TOPICS: Final = tuple(dict.fromkeys((*KAFKA_TOPICS.values(), DEAD_TOPIC)))
 
@@ -34,17 +42,18 @@ class KafkaOutlet:
         self._access = access
         self._inspect = inspect
         self._session: _Session | None = None
+        self._burial: asyncio.Task[None] | None = None
 
     async def open(self) -> Terms:
         await self.close()
+        await self._buried(BURIAL_S)  # one at a time: each may hold as much as there is room for
         terms = await self._inspect()
-        session = _Session(self._access)
+        self._session = session = _Session(self._access)
         try:
             await session.open()
         except BaseException:
-            await session.close()
+            await self.close()
             raise
-        self._session = session
         return terms
 
     def write(self, records: Iterable[Record]) -> None:
@@ -62,7 +71,13 @@ class KafkaOutlet:
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.close()
+            session.close()
+            self._burial = session.burial
+        await self._buried(CLOSE_S)
+
+    async def _buried(self, timeout_s: float) -> None:
+        if self._burial is not None:
+            await asyncio.wait([self._burial], timeout=timeout_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +112,7 @@ class _Session:
         self._news = asyncio.Event()
         self._trouble: Trouble | None = None
         self._pump: asyncio.Task[None] | None = None
+        self.burial: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         with translated():
@@ -125,11 +141,12 @@ class _Session:
         done, self._done = self._done, []
         return done
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """At once; what dies slowly is `burial`."""
         self._fail(Trouble("kafka_down", "closed"))
         if self._pump is not None:
             self._pump.cancel()
-        await _give_up(self._producer)
+        self.burial = asyncio.get_running_loop().create_task(_bury(self._producer))
 
     def _place(self, record: Record) -> _Partition:
         """Where a key belongs, as every Kafka client reckons."""
@@ -201,15 +218,27 @@ def _fill(batch: Any, waiting: deque[Record]) -> Sequence[Record]:
     return taken
 
 
-async def _give_up(producer: Any) -> None:
-    """End a producer that may never flush: its connections first, then what it still holds.
+async def _bury(producer: Any) -> None:
+    """End a producer that may never flush. It does so before it stops, for ever if need be.
 
-    By itself it waits until everything is written, which is for ever when Kafka is away.
+    First its sender, then its connections, so that what was under way ends by itself; then what
+    was never sent. Written after all or not, it is written again by the next session.
     """
-    await producer.client.close()
-    producer._message_accumulator.fail_all(Trouble("kafka_down", "closed"))  # noqa: SLF001 - as said
+    sender = producer._sender.sender_task  # noqa: SLF001 - no public way ends it without a flush
+    if sender is not None:
+        sender.cancel()
+        for connection in list(producer.client._conns.values()):  # noqa: SLF001 - as above
+            connection.close()
+        await asyncio.wait([sender], timeout=REQUEST_S + CLOSE_S)
+        sender.cancel()
+    waiting = producer._message_accumulator  # noqa: SLF001 - as above
+    for batches in waiting._batches.values():  # noqa: SLF001 - as above
+        for batch in batches:
+            batch.drain_ready()  # nobody waits for it any more
+    waiting.fail_all(errors.ProducerClosed())
     try:
-        async with asyncio.timeout(CLOSE_S):
-            await producer.stop()
-    except TimeoutError:
-        return
+        with translated():
+            async with asyncio.timeout(CLOSE_S):
+                await producer.stop()
+    except Trouble:
+        return  # it was in trouble before

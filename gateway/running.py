@@ -52,15 +52,17 @@ async def run_gateway(settings: GatewaySettings) -> None:
     intake = MqttIntake(mqtt)
     outlet = KafkaOutlet(kafka, partial(inspect, kafka))
     letterbox = KafkaLetterbox(kafka, settings.kafka_group or "")
+    told = _until_told()
     async with asyncio.TaskGroup() as tasks:
         work = [
-            tasks.create_task(_serve_probes(settings, standing, metrics)),
-            tasks.create_task(_supervise(lambda: Bridge(intake, outlet, standing, metrics, clock))),
-            tasks.create_task(
-                _supervise(lambda: Mail(letterbox, intake, standing, metrics, clock))
-            ),
+            tasks.create_task(one)
+            for one in (
+                _serve_probes(settings, standing, metrics),
+                _supervise(lambda: Bridge(intake, outlet, standing, metrics, clock), told),
+                _supervise(lambda: Mail(letterbox, intake, standing, metrics, clock), told),
+            )
         ]
-        await _until_told()
+        await told.wait()
         for task in work:
             task.cancel()
 
@@ -80,10 +82,11 @@ async def refuse_unfit(mqtt: MqttSettings) -> None:
         structlog.get_logger("gateway").info("the broker is not there yet", reason=away.reason)
 
 
-async def _supervise(make: Callable[[], _Runs]) -> None:
+async def _supervise(make: Callable[[], _Runs], told: asyncio.Event) -> None:
+    """`told`: to end. A bug may hide the cancellation, and nothing is to begin anew then."""
     log = structlog.get_logger("gateway.running")
     attempt = 0
-    while True:
+    while not told.is_set():
         try:
             await make().run()
         except Exception:
@@ -108,9 +111,10 @@ async def _serve_probes(settings: GatewaySettings, standing: Standing, metrics: 
         await probes.close()
 
 
-async def _until_told() -> None:
+def _until_told() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    return told
