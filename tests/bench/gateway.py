@@ -122,9 +122,11 @@ def _memory(rig: Rig) -> list[Figure]:
 
 
 def _carried(rig: Rig) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{rig.probes}/metrics", timeout=10) as answer:  # noqa: S310 - ours
+    with urllib.request.urlopen(f"http://127.0.0.1:{rig.probes}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    found = re.search(r'^threadline_gateway_frames_total\{outcome="carried"\} (\S+)', text, re.M)
+    found = re.search(
+        r'^threadline_gateway_frames_total\{outcome="carried"\} (\S+)', text, re.MULTILINE
+    )
     return int(float(found[1])) if found else 0
 
 
@@ -184,9 +186,7 @@ def _rig(children: Children) -> Iterator[Rig]:
 
 def _is_healthy(probes: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{probes}/health", timeout=5) as answer:  # noqa: S310 - ours
+        with urllib.request.urlopen(f"http://127.0.0.1:{probes}/health", timeout=5) as answer:
             return bool(json.loads(answer.read())["state"] == "running")
     except OSError:
         return False
-
-
