@@ -129,7 +129,7 @@ def subscribe(host: str, port: int, count: int) -> dict[str, float]:
     )
     client.on_message = on_message
     client.on_connect = lambda client, *_: client.subscribe("$share/raw/tl/1/+/live", 1)
-    client.on_subscribe = lambda *_: sys.stdout.write("ready\n") and sys.stdout.flush()
+    client.on_subscribe = _say_ready
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's own
     properties.ReceiveMaximum = RECEIVE_MAX
     client.connect(host, port, properties=properties, clean_start=True)
@@ -139,6 +139,11 @@ def subscribe(host: str, port: int, count: int) -> dict[str, float]:
         "cpu_s": time.process_time() - began[0],
         "wall_s": time.monotonic() - began[1],
     }
+
+
+def _say_ready(*_: Any) -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
 
 
 async def produce(bootstrap: str, size: int, count: int) -> dict[str, float]:
