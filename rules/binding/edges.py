@@ -237,11 +237,11 @@ class EdgesNest:
         return max(heard_us, self.state.counted_us or heard_us) if known else None
 
     def _raw_before(self, change: Change, pasts: Pasts) -> int | None:
-        """The counter just before a start. After a silence that tells nothing."""
+        """The counter surely before a start, and not long. After a silence that tells nothing."""
         numbering = numbering_of(self._cycle, self.state, pasts)
         if numbering is None or change.across_silence:
             return None
-        row = numbering.past.before(change.at_us - 1)
+        row = numbering.past.before(change.since_us)
         one_poll_us = numbering.key.count.silence_us // 3
         fresh = row is not None and row.time_us >= change.since_us - one_poll_us
         return numbering.read(row) if fresh else None

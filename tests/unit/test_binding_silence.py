@@ -491,6 +491,19 @@ class TestEnds:
         assert told.curves == ()
         assert "force_max" in told.missing
 
+    def test_a_count_read_while_the_start_was_not_readable_is_not_from_before_it(self) -> None:
+        made = idle_bench()
+        made.bad.add("p20.a.clamped")
+        clamped(made, "a", 101)
+        made.wait(0.4)
+        made.bad.clear()
+        made.wait(0.5)
+        made.wait(3, skip=["p20"])
+        pressed(made, "a")
+        made.wait(1)
+        (told,) = made.passes(PRESS)
+        assert (told.key.count, told.ended_by) == (101, EndedBy.END)
+
     def test_a_count_read_long_after_the_end_may_be_of_a_cycle_between_two_polls(self) -> None:
         made = idle_bench()
         for count in (101, 102):
