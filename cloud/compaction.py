@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 from cloud.admission import SEQ_BITS
 from cloud.db import AsyncConnection, LockKey, StoreTrouble, Trouble, translated
 
-FRAMES_MAX: Final = 5000  # of a transaction, while which the lane takes nothing
+FRAMES_MAX: Final = 1000  # of a transaction, while which the lane takes nothing
 HELD_MAX: Final = "1s"  # how long a lane may be waited for, and ingest behind us
 
 

@@ -5,11 +5,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import ingest, line, report
+from tests.bench import ingest, ledger, line, report
 from threadline.stack import Stack, open_stack
 
 MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {
     "ingest": ingest.measure,
+    "ledger": ledger.measure,
     "line": line.measure,
 }
 

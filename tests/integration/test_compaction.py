@@ -75,7 +75,7 @@ async def compactor(dsn: str) -> AsyncIterator[AsyncConnection]:
         await connection.close()
 
 
-async def compacted(dsn: str, *, frames_max: int = 5000) -> Compacted:
+async def compacted(dsn: str, *, frames_max: int = 1000) -> Compacted:
     async with compactor(dsn) as connection:
         done = await compact(connection, KEEP, frames_max=frames_max)
     assert done is not None
@@ -434,7 +434,7 @@ async def test_the_proof_says_the_same_of_compacted_frames(
     before = [_comparable(one) for one in proofs()]
     assert before[0].missing > 0
     assert before[0].duplicates == ROWS
-    for frames_max in (7, 5000):
+    for frames_max in (7, 1000):
         await compacted(store_dsn, frames_max=frames_max)
         assert [_comparable(one) for one in proofs()] == before
         assert surely_until(bench.connection, agent_id) == until
