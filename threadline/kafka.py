@@ -139,6 +139,8 @@ class Kafka:
             "transaction.state.log.min.isr=1",
             "transaction.state.log.num.partitions=4",
             "group.initial.rebalance.delay.ms=0",  # nobody waits here for more members to come
+            "broker.heartbeat.interval.ms=500",
+            "broker.session.timeout.ms=3000",  # so long a killed node keeps its next start waiting
             "log.cleaner.dedupe.buffer.size=16777216",
         ]
 
