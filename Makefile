@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_SECONDS ?=
+KAFKA ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench lock fmt schemas clean
@@ -11,8 +12,8 @@ DEMO_SECONDS ?=
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## A whole line on this machine: simulated plant to trace (DEMO_SECONDS=60 ends by itself)
-	@DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/threadline demo
+demo: $(STAMP) ## A whole line on this machine: simulated plant to trace (DEMO_SECONDS=60 ends by itself; KAFKA=1: through Kafka)
+	@DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/threadline demo $(if $(KAFKA),--route kafka)
 
 test: $(STAMP) ## Every test, on real servers; what is missing is skipped by name
 	$(BIN)/python -m pytest

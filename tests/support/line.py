@@ -1,8 +1,12 @@
 """The whole line of real processes for system tests: started, killed, cut off, asked, ended.
 
+Frames go straight from the broker to ingest, or through a gateway and Kafka. With links every wire
+between two processes is a relay that a test can cut.
+
 Everything is a child of one directory; the truth is the plant's journal.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -11,23 +15,30 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 from ruamel.yaml import YAML
 
 from cloud.db import Connection, connect
 from edge.status import AgentStatus, ask_status
 from protocols.errors import Disconnected
 from simulators.journal import Record, read_journal
+from tests.support.links import Links
 from threadline.broker import Mosquitto
 from threadline.children import Child, Children, wait_until
 from threadline.demo.files import Places, agent_file_text, example_file, plant_file
 from threadline.demo.line import threadline
+from threadline.kafka import Kafka, SideDoor
 from threadline.ports import HOST, free_port
 from threadline.postgres import Postgres
+from threadline.route import Route
 
 AGENT = "plant1.line1"
+SERVERS = ("postgres", "broker", "kafka")
+PARTITIONS = 3
 UP_S = 60.0
 SETTLE_S = 90.0
 
@@ -39,19 +50,31 @@ class Line:
     children: Children
     seed: int = 4711
     plant: Path = field(default_factory=plant_file)
+    route: Route = Route.DIRECT
+    links: Links | None = None
     processes: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.directory = self.children.directory
         self.postgres = Postgres(self.children)
         self.broker = Mosquitto(self.children)
+        self._doors = self._side_doors()
+        self.kafka = Kafka(self.children, side_doors=list(self._doors.values()))
         self.journal_file = self.directory / "journal.jsonl"
         self.agent_file = self.directory / "agent.yaml"
         self.socket = self.directory / "agent.sock"
         self.probes = free_port()
+        self.gateway_probes = free_port()
         self.api = free_port()
         self.env: dict[str, str] = {}
         self.agent_stopped_us = 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Whatever can be killed, in the order of the way."""
+        if self.route is Route.DIRECT:
+            return ("agent", "broker", "ingest", "postgres")
+        return ("agent", "broker", "gateway", "kafka", "ingest", "postgres")
 
     def start_all(self) -> None:
         self.postgres.start()
@@ -62,13 +85,28 @@ class Line:
             "THREADLINE_CLOUD_MQTT_PORT": str(self.broker.port),
             "THREADLINE_LOG_FORMAT": "json",
         }
+        if self.route is Route.KAFKA:
+            self.start_kafka()
         self.command("cloud", "migrate")
         self.command("cloud", "agents", "add", AGENT, "--scope", "L1/**")
         self.token = self.command("cloud", "token", "create", "test", "--scope", "read").strip()
         self.start_plant()
+        if self.route is Route.KAFKA:
+            self.start("gateway")
         self.start("ingest")
         self.start("agent")
         wait_until(self._agent_answers, self.processes["agent"], "answering", UP_S)
+
+    def start_kafka(self) -> None:
+        """The server and its topics."""
+        self.kafka.start()
+        self.env |= {
+            "THREADLINE_GATEWAY_MQTT_HOST": HOST,
+            "THREADLINE_GATEWAY_MQTT_PORT": str(self.broker.port),
+            "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "THREADLINE_CLOUD_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+        }
+        self.command("gateway", "topics", "create", "--partitions", str(PARTITIONS))
 
     def start_plant(self) -> None:
         ports = self.directory / "ports.json"
@@ -82,32 +120,43 @@ class Line:
         )  # fmt: skip
         self.processes["plant"] = child
         wait_until(ports.exists, child, "listening", UP_S)
-        broker = f"mqtt://{HOST}:{self.broker.port}"
+        broker = f"mqtt://{HOST}:{self._wire('agent-broker', self.broker.port)}"
         places = Places(
             json.loads(ports.read_text()), broker, self.directory / "spool", self.socket
         )
         self.agent_file.write_text(agent_file_text(example_file().read_text(), places))
 
     def start(self, name: str) -> None:
+        source = ["--source", "kafka"] if self.route is Route.KAFKA else []
         words = {
             "agent": ["edge", "run", str(self.agent_file)],
-            "ingest": ["cloud", "ingest", "--metrics-port", str(self.probes)],
+            "gateway": ["gateway", "run", "--metrics-port", str(self.gateway_probes)],
+            "ingest": ["cloud", "ingest", "--metrics-port", str(self.probes), *source],
             "api": ["cloud", "api", "--host", HOST, "--port", str(self.api)],
         }[name]
-        self.processes[name] = self.children.start(name, threadline(*words), env=self.env)
+        env = {**self.env, **self._told.get(name, {})}
+        self.processes[name] = self.children.start(name, threadline(*words), env=env)
 
     def kill(self, name: str) -> None:
         """kill -9, nothing else."""
-        if name in ("postgres", "broker"):
+        if name in SERVERS:
             getattr(self, name).kill()
         else:
             self.children.kill(self.processes[name])
 
     def restart(self, name: str) -> None:
-        if name in ("postgres", "broker"):
+        if name in SERVERS:
             getattr(self, name).start()
         else:
             self.start(name)
+
+    def send(self, name: str, sent: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT: to a server as a whole, with what it has forked."""
+        child = getattr(self, name).child if name in SERVERS else self.processes[name]
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may just have been killed
+            parent = psutil.Process(child.pid)
+            for one in [parent, *parent.children(recursive=True)]:
+                one.send_signal(sent)
 
     def command(self, *words: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -158,6 +207,39 @@ class Line:
         while not ready():
             assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
             time.sleep(0.1)
+
+    @cached_property
+    def _told(self) -> dict[str, dict[str, str]]:
+        """What gateway and ingest are told other than everybody: the near ends of their wires."""
+        database, port = self.env["THREADLINE_CLOUD_DATABASE"], f":{self.postgres.port}/"
+        wire = self._wire("ingest-postgres", self.postgres.port)
+        ingest = {"THREADLINE_CLOUD_DATABASE": database.replace(port, f":{wire}/")}
+        if self.route is Route.DIRECT:
+            wire = self._wire("ingest-broker", self.broker.port)
+            return {"ingest": {**ingest, "THREADLINE_CLOUD_MQTT_PORT": str(wire)}}
+        gateway = {
+            "THREADLINE_GATEWAY_MQTT_PORT": str(self._wire("gateway-broker", self.broker.port)),
+            "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": self._bootstrap("gateway"),
+        }
+        ingest["THREADLINE_CLOUD_KAFKA_BOOTSTRAP"] = self._bootstrap("ingest")
+        return {"gateway": gateway, "ingest": ingest}
+
+    def _wire(self, name: str, target: int) -> int:
+        return target if self.links is None else self.links.lay(name, target)
+
+    def _side_doors(self) -> dict[str, SideDoor]:
+        """Kafka's clients go where it says it is: each wire to it is a listener of its own."""
+        if self.links is None or self.route is Route.DIRECT:
+            return {}
+        ports = {name: free_port() for name in ("gateway", "ingest")}
+        return {
+            name: SideDoor(name.upper(), port, self.links.lay(f"{name}-kafka", port))
+            for name, port in ports.items()
+        }
+
+    def _bootstrap(self, name: str) -> str:
+        door = self._doors.get(name)
+        return self.kafka.bootstrap if door is None else f"{HOST}:{door.told_port}"
 
     def _agent_answers(self) -> bool:
         try:

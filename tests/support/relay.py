@@ -15,6 +15,7 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._refusing = False
 
     @property
     def port(self) -> int:
@@ -35,15 +36,29 @@ class Relay:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def refuse(self) -> None:
+        """Cut, and reset every new connection too, until it flows again."""
+        self._refusing = True
+        self.cut()
+
     def hang(self) -> None:
         """Nothing is lost and nothing arrives."""
         self._flowing.clear()
 
     def flow(self) -> None:
+        self._refusing = False
         self._flowing.set()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()  # as if it had come to the server itself
+            return
+        if self._refusing:
+            writer.transport.abort()
+            far_writer.transport.abort()
+            return
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(

@@ -1,72 +1,62 @@
-"""Agent, ingest, broker and database killed (-9) at seeded random moments, and started again.
+"""Every part killed (-9), stopped and continued, every wire cut and hung, at moments of a seed.
 
 What is stored plus the declared outages is what the plant sent; nothing is there twice. No pass is
-missing at a station with a hand-shake; elsewhere a missing one is a counted gap.
+missing at a station with a hand-shake; elsewhere a missing one is a counted gap. Both routes.
 THREADLINE_KILL_SEEDS=1,2,3 runs more than the one seed.
 """
 
 import os
-import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.blows import plan, strike
 from tests.support.comparing import Evidence
 from tests.support.line import AGENT, Line
+from tests.support.links import Links
 from tests.support.services import need
 from threadline.children import Children
+from threadline.route import Route
 
 pytestmark = [pytest.mark.system, pytest.mark.integration, pytest.mark.timeout(1200)]
 SECONDS = float(os.environ.get("THREADLINE_SYSTEM_SECONDS", "120"))
 SEEDS = [int(one) for one in os.environ.get("THREADLINE_KILL_SEEDS", "1").split(",")]
-PARTS = ("agent", "ingest", "broker", "postgres")
-KILLS_PER_PART = 2
 REPORT = Path("build/kills.txt")
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(
+    scope="module",
+    params=[(route, seed) for route in Route for seed in SEEDS],
+    ids=lambda one: f"{one[0]}-{one[1]}",
+)
 def evidence(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Evidence]:
     """Of a line that was ill-treated for SECONDS, then left alone and ended cleanly."""
-    need("postgres")
-    need("mosquitto")
-    with Children(tmp_path_factory.mktemp("kills")) as children:
-        line = Line(children, seed=4711 + request.param)
+    route, seed = request.param
+    for service in ("postgres", "mosquitto", *(["kafka"] if route is Route.KAFKA else [])):
+        need(service)
+    with Children(tmp_path_factory.mktemp("kills")) as children, Links() as links:
+        line = Line(children, seed=4711 + seed, route=route, links=links)
         line.start_all()
-        ill_treat(line, random.Random(request.param))  # noqa: S311 - a test's dice
+        strike(line, plan(seed, SECONDS, line.parts, tuple(links.all)), SECONDS)
         line.wait(lambda: line.agent_status().uplink.connected, "the uplink to come back")
         line.stop_agent_and_drain()
         line.wait_for_view()
         found = Evidence.of(line)
-        report(request.param, found)
+        report(f"{route} {seed}", found)
         yield found
 
 
-def ill_treat(line: Line, draw: random.Random) -> None:
-    """Kill, wait a moment, start again, in an order and at times that the seed decides."""
-    victims = list(PARTS) * KILLS_PER_PART
-    draw.shuffle(victims)
-    moments = sorted(draw.uniform(0.1, 0.85) * SECONDS for _ in victims)
-    begun = time.monotonic()
-    for victim, moment in zip(victims, moments, strict=True):
-        time.sleep(max(0.0, begun + moment - time.monotonic()))  # the moment is the condition
-        line.kill(victim)
-        time.sleep(draw.uniform(0.0, 2.0))  # as is the time it is away
-        line.restart(victim)
-    time.sleep(max(0.0, begun + SECONDS - time.monotonic()))
-
-
-def report(seed: int, found: Evidence) -> None:
+def report(run: str, found: Evidence) -> None:
     """One line a seed, with the outage of each start of the agent."""
     samples, passes = found.samples(), found.passes()
     outages = ", ".join(f"{(one.to_us - one.from_us) / 1e6:.2f} s" for one in found.outages)
     REPORT.parent.mkdir(exist_ok=True)
     with REPORT.open("a") as lines:
         lines.write(
-            f"seed {seed}: {samples.equal} samples equal, {samples.in_outage} in declared outages,"
+            f"{run}: {samples.equal} samples equal, {samples.in_outage} in declared outages,"
             f" {samples.timed_out} timed out, {len(samples.wrong)} wrong; {passes.equal} passes"
             f" equal, {passes.torn} torn by an outage, {passes.in_gap} in counted gaps,"
             f" {len(passes.wrong)} wrong; outages {outages}\n"

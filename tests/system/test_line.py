@@ -1,6 +1,7 @@
 """The whole line for two minutes: what is stored is what the plant sent and did.
 
-Three protocols at 100 ms, a real broker, a real database. The plant's journal is the truth.
+Three protocols at 100 ms, a real broker, a real database, and once a gateway and a real Kafka
+between them. The plant's journal is the truth.
 """
 
 import os
@@ -15,18 +16,21 @@ from tests.support.line import AGENT, Line
 from tests.support.services import need
 from tests.support.stored import rows_of
 from threadline.children import Children
+from threadline.route import Route
 
 pytestmark = [pytest.mark.system, pytest.mark.integration, pytest.mark.timeout(900)]
 SECONDS = float(os.environ.get("THREADLINE_SYSTEM_SECONDS", "120"))
 
 
-@pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
+@pytest.fixture(scope="module", params=list(Route))
+def evidence(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Evidence]:
     """Of a line that has run for SECONDS and was ended cleanly; its servers still answer."""
-    need("postgres")
-    need("mosquitto")
+    for service in ("postgres", "mosquitto", *(["kafka"] if request.param is Route.KAFKA else [])):
+        need(service)
     with Children(tmp_path_factory.mktemp("line")) as children:
-        line = Line(children)
+        line = Line(children, route=request.param)
         line.start_all()
         time.sleep(SECONDS)  # the length of the run is the condition
         line.stop_agent_and_drain()

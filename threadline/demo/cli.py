@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from threadline.route import Route
+
 app = typer.Typer(add_completion=False)
 FAILED = 1
 
@@ -18,8 +20,13 @@ def demo(
     directory: Annotated[
         Path, typer.Option(help="Where it keeps its data; what an earlier demo left goes.")
     ] = Path(".threadline/demo"),
+    route: Annotated[
+        Route, typer.Option(help="How frames go from the broker to ingest.")
+    ] = Route.DIRECT,
 ) -> None:
     """Run a whole line here: simulated plant, agent, broker, database, API. Ctrl-C ends it.
+
+    With `--route kafka` also the gateway and a Kafka, which needs Java 17.
 
     With an end of its own it drains the spool, tells one unit's story, and proves by `verify` that
     nothing is missing and nothing doubled. Exit 1: something is, or a part did not come up.
@@ -28,7 +35,7 @@ def demo(
     from threadline.demo.run import run_demo
 
     try:
-        ended_well = run_demo(directory, _seconds(seconds))
+        ended_well = run_demo(directory, _seconds(seconds), route)
     except StackError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from error

@@ -28,7 +28,9 @@ from protocols.errors import Disconnected
 from threadline.children import Child, Children, StackError, wait_until
 from threadline.demo.files import Places, agent_file_text, example_file, plant_file
 from threadline.demo.signals import Leaving
+from threadline.kafka import Kafka
 from threadline.ports import HOST, free_port
+from threadline.route import Route
 from threadline.stack import Stack, start_servers
 
 AGENT: Final = "plant1.line1"
@@ -50,6 +52,7 @@ class Line:
     socket: Path
     api_url: str
     token: str
+    gateway_url: str | None = None  # of its probes
 
     @property
     def agent(self) -> Child:
@@ -66,7 +69,9 @@ class Line:
 
 
 @contextmanager
-def open_line(directory: Path, leaving: Leaving, say: Callable[[str], None]) -> Iterator[Line]:
+def open_line(
+    directory: Path, route: Route, leaving: Leaving, say: Callable[[str], None]
+) -> Iterator[Line]:
     """The whole line in this directory, whose earlier content goes.
 
     Raises:
@@ -75,14 +80,17 @@ def open_line(directory: Path, leaving: Leaving, say: Callable[[str], None]) -> 
     """
     with Children(directory) as children:
         children.wipe()
-        yield _Starting(children, leaving, say).line()
+        yield _Starting(children, route, leaving, say).line()
 
 
 class _Starting:
     """Starts one after the other; gives up as soon as somebody wants to leave."""
 
-    def __init__(self, children: Children, leaving: Leaving, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, children: Children, route: Route, leaving: Leaving, say: Callable[[str], None]
+    ) -> None:
         self._children = children
+        self._route = route
         self._leaving = leaving
         self._say = say
         self._directory = children.directory
@@ -101,6 +109,7 @@ class _Starting:
             "THREADLINE_CLOUD_MQTT_PORT": str(stack.broker.port),
         }
         served, api_url = self._api()
+        gateway_url = None if stack.kafka is None else self._gateway(stack, stack.kafka)
         self._ingest()
         self._wait(plant, "listening on all its ports", ports_file.exists)
         ports: dict[str, dict[str, Any]] = json.loads(ports_file.read_text("utf-8"))
@@ -120,6 +129,7 @@ class _Starting:
             socket,
             api_url,
             token,
+            gateway_url,
         )
 
     def _plant(self) -> tuple[Child, Path]:
@@ -131,10 +141,14 @@ class _Starting:
 
     def _servers(self) -> Stack:
         self._leaving.look()
-        stack = start_servers(self._children)
+        stack = start_servers(self._children, route=self._route)
         self._processes["postgres"] = stack.postgres.child
         self._processes["broker"] = stack.broker.child
-        self._say(f"PostgreSQL and {stack.broker.name} are up")
+        names = ["PostgreSQL", stack.broker.name]
+        if stack.kafka is not None:
+            self._processes["kafka"] = stack.kafka.child
+            names.append("Kafka")
+        self._say(f"{', '.join(names[:-1])} and {names[-1]} are up")
         return stack
 
     def _api(self) -> tuple[Child, str]:
@@ -145,11 +159,32 @@ class _Starting:
 
     def _ingest(self) -> None:
         """Up before the agent: what the broker has no taker for comes again only after a while."""
-        probes = free_port()
-        ingest = self._start("ingest", ["cloud", "ingest", "--metrics-port", str(probes)])
-        health = f"{url_of(probes)}/health"
-        self._wait(ingest, f"healthy by {health}", lambda: _answers(health))
+        source = ["--source", "kafka"] if self._route is Route.KAFKA else []
+        self._probed("ingest", ["cloud", "ingest", *source])
         self._say("ingest is up")
+
+    def _gateway(self, stack: Stack, kafka: Kafka) -> str:
+        """Its topics, and itself."""
+        self._env |= {
+            "THREADLINE_CLOUD_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "THREADLINE_GATEWAY_MQTT_HOST": stack.broker.host,
+            "THREADLINE_GATEWAY_MQTT_PORT": str(stack.broker.port),
+        }
+        self._leaving.look()
+        made = run(["gateway", "topics", "create", "--partitions", "2"], self._env, UP_S)
+        if made.returncode != 0:
+            raise StackError(f"Kafka has no topics:\n{made.stdout}{made.stderr}")
+        url = self._probed("gateway", ["gateway", "run"])
+        self._say("the gateway is up")
+        return url
+
+    def _probed(self, name: str, words: Sequence[str]) -> str:
+        """A process of ours, healthy by its own probe; where its probes are."""
+        url = url_of(port := free_port())
+        child = self._start(name, [*words, "--metrics-port", str(port)])
+        self._wait(child, f"healthy by {url}/health", lambda: _answers(f"{url}/health"))
+        return url
 
     def _agent(self, ports: Mapping[str, Mapping[str, Any]], broker: str) -> tuple[Path, Path]:
         agent_file, socket = self._directory / "agent.yaml", self._directory / "agent.sock"

@@ -19,12 +19,13 @@ from threadline.demo.signals import Leaving, Left, leaving_by_signal
 from threadline.demo.story import short_story, story_lines
 from threadline.demo.view import Scene
 from threadline.demo.watching import Watch
+from threadline.route import Route
 
 ROUND_S: Final = 1.0
 RATE_OVER: Final = 6  # rounds
 
 
-def run_demo(directory: Path, seconds: float | None) -> bool:
+def run_demo(directory: Path, seconds: float | None, route: Route) -> bool:
     """False: something is missing or doubled. StackError: a part of the line failed."""
     console = Console(highlight=False)
     began_s = time.monotonic()
@@ -37,7 +38,7 @@ def run_demo(directory: Path, seconds: float | None) -> bool:
 
     with leaving_by_signal() as leaving:
         try:
-            with open_line(directory, leaving, say) as line:
+            with open_line(directory, route, leaving, say) as line:
                 finished = _show(line, console, leaving, seconds)
                 return end_and_prove(line, finished, leaving, say, tell)
         except Left:
