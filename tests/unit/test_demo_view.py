@@ -1,7 +1,12 @@
 """What the demo shows: figures from two rounds of answers, fitted to the terminal."""
 
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,8 +21,10 @@ from edge.status import (
     SpoolShown,
     UplinkShown,
 )
-from threadline.demo.figures import Finished, Told, figures, newest_finished
+from protocols.errors import Disconnected
+from threadline.demo.figures import Finished, GatewayTold, Told, figures, newest_finished
 from threadline.demo.view import Scene, live, plain
+from threadline.demo.watching import ask_gateway
 
 DEVICES = ("st000", "w10", "f07", "r15", "eol30", "p20", "scanner20", "st010")
 STATIONS = (
@@ -149,6 +156,33 @@ def test_who_is_silent_leaves_a_dash_and_a_reason() -> None:
     )
 
 
+def test_the_gateway_has_a_line_where_there_is_one() -> None:
+    before = told(1.0, 0, gateway=GatewayTold("running", 100, 0, 0.1))
+    now = told(11.0, 0, gateway=GatewayTold("kafka_down", 480, 7, 4.0))
+    scene = Scene("http://x", "env", figures(0.0, before, now))
+    assert plain(scene).endswith("gateway kafka_down 38 frames/s")
+    text = "\n".join(printed(scene, 100, 40))
+    assert (
+        "gateway kafka_down   carried 38 frames/s   Kafka confirmed 4.0 s ago   waiting 7" in text
+    )
+    assert "gateway" not in plain(Scene("http://x", "env", figures(0.0, told(1, 0), told(2, 0))))
+
+
+def test_a_gateway_that_is_unwell_tells_why_it_is() -> None:
+    health = json.dumps({"state": "kafka_down", "waiting_messages": 3, "last_write_age_s": 9.5})
+    metrics = (
+        "# TYPE threadline_gateway_frames_total counter\n"
+        'threadline_gateway_frames_total{outcome="carried"} 41.0\n'
+        'threadline_gateway_frames_total{outcome="too_large"} 1.0\n'
+        'threadline_gateway_frames_created{outcome="carried"} 1.7e+09\n'
+    )
+    answers = {"/health": (503, health), "/metrics": (200, metrics)}
+    with serving(answers) as url:
+        assert ask_gateway(url) == GatewayTold("kafka_down", 42, 3, 9.5)
+    with pytest.raises(Disconnected, match="does not answer"):
+        ask_gateway(url)
+
+
 @pytest.mark.parametrize(
     ("last", "unit"),
     [
@@ -164,11 +198,38 @@ def test_a_unit_is_finished_that_passed_the_last_test(
     assert newest_finished(stations) == unit
 
 
+@contextmanager
+def serving(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
+    """A server of a few fixed pages; its address."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code, text = answers[self.path]
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
 def drawn(width: int, height: int, story: int, why: tuple[str, ...] = ()) -> list[str]:
     shown = figures(0.0, told(1.0, 0), told(62.0, 90_000, why=why))
     lines = [Text(f"story {number} " + "x" * 200) for number in range(story)]
     short = [Text("short"), Text("way"), Text("in")]
-    scene = Scene("http://127.0.0.1:40123", ".threadline/demo/env", shown, lines, short)
+    return printed(
+        Scene("http://127.0.0.1:40123", ".threadline/demo/env", shown, lines, short), width, height
+    )
+
+
+def printed(scene: Scene, width: int, height: int) -> list[str]:
     out = StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=False)
     console.print(live(scene, width, height))

@@ -10,6 +10,16 @@ LAST_STATION: Final = "L1/EOL30"  # a unit that passes here is finished
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayTold:
+    """What the gateway's probes say. `age_s`: of the last write that Kafka confirmed."""
+
+    state: str
+    frames: int
+    waiting: int
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """One round of questions; None: no answer, and `why` names who was silent.
 
@@ -19,6 +29,7 @@ class Told:
         overview: the agent of `GET /overview`.
         stations: `GET /stations` since the demo began.
         cpu_s: processor time of each child so far, by name.
+        gateway: None also on the direct route, which has none.
     """
 
     at_s: float
@@ -27,6 +38,7 @@ class Told:
     stations: Sequence[Mapping[str, Any]] | None = None
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     why: tuple[str, ...] = ()
+    gateway: GatewayTold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,14 @@ class StationLine:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayLine:
+    state: str
+    frames_per_s: float | None
+    waiting: int
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """None: nobody said. Rates are over the stretch between the two rounds."""
 
@@ -79,6 +99,7 @@ class Figures:
     stations: tuple[StationLine, ...]
     cpu_percent: Mapping[str, float]
     why: tuple[str, ...]
+    gateway: GatewayLine | None = None
 
 
 def figures(begun_s: float, before: Told, now: Told) -> Figures:
@@ -107,6 +128,7 @@ def figures(begun_s: float, before: Told, now: Told) -> Figures:
             if span_s > 0 and name in before.cpu_s
         },
         why=now.why,
+        gateway=_gateway(before.gateway, now.gateway, span_s),
     )
 
 
@@ -161,6 +183,15 @@ def _device(before: DeviceShown | None, now: DeviceShown, span_s: float) -> Devi
 
 def _reads(device: DeviceShown) -> int:
     return sum(one.finished for one in device.groups)
+
+
+def _gateway(
+    before: GatewayTold | None, now: GatewayTold | None, span_s: float
+) -> GatewayLine | None:
+    if now is None:
+        return None
+    frames = None if before is None else before.frames
+    return GatewayLine(now.state, _rate(frames, now.frames, span_s), now.waiting, now.age_s)
 
 
 def _read(agent: AgentStatus | None) -> int | None:

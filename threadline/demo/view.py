@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from threadline.demo.figures import DeviceLine, Figures, StationLine
+from threadline.demo.figures import DeviceLine, Figures, GatewayLine, StationLine
 
 AIRY_FROM_LINES: Final = 36  # a larger terminal has room for more, and for air between the parts
 NOTHING: Final = "-"
@@ -34,6 +34,7 @@ def live(scene: Scene, width: int, height: int) -> RenderableType:
     shown = scene.figures
     airy = height >= AIRY_FROM_LINES
     top = [_title(scene), *_totals(shown)]
+    top += [] if shown.gateway is None else [_gateway(shown.gateway)]
     top += [_line(Text("; ".join(shown.why), "red"))] if shown.why else []
     top += [_cost(shown), _asking(scene)] if airy else []
     tables = (_devices(shown.devices), _stations(shown.stations, width))
@@ -56,6 +57,7 @@ def plain(scene: Scene) -> str:
         f"passes {number(shown.passes)}",
         f"gaps {number(shown.gaps)}",
         f"finished {number(shown.finished)}",
+        *(_plain_gateway(shown.gateway) if shown.gateway else []),
         *(f"({one})" for one in shown.why),
     ]
     return "  ".join(words)
@@ -113,6 +115,20 @@ def _totals(shown: Figures) -> list[Text]:
         " units finished",
     )
     return [_line(flow), _line(made)]
+
+
+def _gateway(shown: GatewayLine) -> Text:
+    state = (shown.state, "green" if shown.state == "running" else "yellow")
+    text = Text.assemble(("gateway ", "dim"), state, "   ")
+    text.append_text(_figure("carried", number(shown.frames_per_s), " frames/s"))
+    text.append_text(_figure("Kafka confirmed", seconds(shown.age_s), " ago"))
+    text.append_text(_figure("waiting", number(shown.waiting)))
+    return _line(text)
+
+
+def _plain_gateway(shown: GatewayLine) -> list[str]:
+    state = "" if shown.state == "running" else f" {shown.state}"
+    return [f"gateway{state} {number(shown.frames_per_s)} frames/s"]
 
 
 def _figure(word: str, value: str, unit: str = "") -> Text:

@@ -1,9 +1,16 @@
-"""Asks the running line how it is: the agent by its socket, the cloud by its API."""
+"""Asks the running line how it is.
 
+The agent by its socket, the cloud by its API, the gateway by its probes.
+"""
+
+import json
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import psutil
 
@@ -12,7 +19,7 @@ from cloud.story import Story
 from edge.status import AgentStatus, ask_status
 from protocols.errors import ConfigError, Disconnected
 from threadline.children import Child
-from threadline.demo.figures import Told
+from threadline.demo.figures import GatewayTold, Told
 from threadline.demo.line import AGENT, Line
 
 ASK_S: Final = 2.0
@@ -38,11 +45,16 @@ class Watch:
             stations=_asked(self._stations, why),
             cpu_s={name: cpu_s(child) for name, child in self._line.processes.items()},
             why=tuple(dict.fromkeys(why)),
+            gateway=_asked(self._gateway, why),
         )
 
     def story(self, item: str) -> Story | None:
         """None: nobody tells it now."""
         return _asked(lambda: Story.model_validate(self._api.read(f"/items/{item}/story")), [])
+
+    def _gateway(self) -> GatewayTold | None:
+        url = self._line.gateway_url
+        return None if url is None else ask_gateway(url)
 
     def _agent(self) -> AgentStatus:
         return ask_status(self._line.socket, ASK_S)
@@ -62,6 +74,32 @@ def _asked(ask: Callable[[], T], why: list[str]) -> T | None:
     except (Disconnected, ConfigError, NotFound) as error:
         why.append(str(error))
         return None
+
+
+def ask_gateway(url: str) -> GatewayTold:
+    """Its health, whatever it is, and how much it has carried. Disconnected: no answer."""
+    try:
+        health = json.loads(_read(f"{url}/health"))
+        carried = _CARRIED.findall(_read(f"{url}/metrics"))
+    except (OSError, ValueError) as error:
+        raise Disconnected(f"the gateway does not answer: {error}") from error
+    frames = sum(int(float(one)) for one in carried)
+    return GatewayTold(
+        health["state"], frames, health["waiting_messages"], health["last_write_age_s"]
+    )
+
+
+_CARRIED: Final = re.compile(r"^threadline_gateway_frames_total\{.*\} (\S+)$", re.MULTILINE)
+
+
+def _read(url: str) -> str:
+    """The text of the answer; one that says that it is unwell is an answer too."""
+    try:
+        with urlopen(url, timeout=ASK_S) as answer:  # noqa: S310 - our own address, http
+            return str(answer.read(), "utf-8")
+    except HTTPError as error:
+        with error:
+            return str(error.read(), "utf-8")
 
 
 def cpu_s(child: Child) -> float:
