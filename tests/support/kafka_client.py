@@ -47,6 +47,19 @@ def topics(bootstrap: str) -> frozenset[str]:
     )
 
 
+def ends(bootstrap: str, topic: str) -> dict[int, int]:
+    """The offset of the next record, by partition."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "nobody"})
+    try:
+        parts = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
+        return {
+            part: consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S)[1]
+            for part in parts
+        }
+    finally:
+        consumer.close()
+
+
 def write(
     bootstrap: str,
     topic: str,

@@ -106,6 +106,9 @@ class Line:
             "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
             "THREADLINE_CLOUD_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
         }
+        self.make_topics()
+
+    def make_topics(self) -> None:
         self.command("gateway", "topics", "create", "--partitions", str(PARTITIONS))
 
     def start_plant(self) -> None:
