@@ -48,7 +48,7 @@ def kept_up(events: Sequence[Event], batch: int, few: int = FEW) -> MemoryStore:
 @pytest.mark.slow
 @settings(max_examples=WORLDS, deadline=None)
 @given(SEEDS, st.sampled_from([1, 2, 5, 100]), st.sampled_from([0, 2, FEW]))
-def test_every_order_and_batching_gives_the_view_of_the_whole(
+def test_i9_every_order_and_batching_gives_the_view_of_the_whole(
     seed: int, batch: int, few: int
 ) -> None:
     """`few`: from how many statements on a name counts as busy."""
