@@ -104,6 +104,7 @@ class Line:
             "THREADLINE_GATEWAY_MQTT_HOST": HOST,
             "THREADLINE_GATEWAY_MQTT_PORT": str(self.broker.port),
             "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "THREADLINE_GATEWAY_KAFKA_GROUP": "threadline-gateway",
             "THREADLINE_CLOUD_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
         }
         self.make_topics()

@@ -75,6 +75,7 @@ class Links:
     ) -> None:
         for link in self.all.values():
             link.close()
+        asyncio.run_coroutine_threadsafe(_end_others(), self._loop).result(ANSWER_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(ANSWER_S)
         self._loop.close()
@@ -83,3 +84,11 @@ class Links:
         """The port that one client is told instead of the server's own."""
         link = self.all[name] = Link(self._loop, name, target)
         return link.port
+
+
+async def _end_others() -> None:
+    """What is still carried ends with its wire."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in others:
+        one.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -168,6 +168,7 @@ class _Starting:
         self._env |= {
             "THREADLINE_CLOUD_KAFKA_BOOTSTRAP": kafka.bootstrap,
             "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "THREADLINE_GATEWAY_KAFKA_GROUP": "threadline-gateway",
             "THREADLINE_GATEWAY_MQTT_HOST": stack.broker.host,
             "THREADLINE_GATEWAY_MQTT_PORT": str(stack.broker.port),
         }
