@@ -10,7 +10,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,13 +60,15 @@ class Kafka:
         *,
         port: int | None = None,
         side_doors: Sequence[SideDoor] = (),
-        home: str = "kafka",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
+        """`settings`: of the server, beside ours or instead of them."""
         self.port = port or free_port()
         self._controller_port = free_port()
         self._side_doors = tuple(side_doors)
+        self._settings = dict(settings or {})
         self._children = children
-        self._home = children.directory / home
+        self._home = children.directory / self.name
         self._child: Child | None = None
 
     @property
@@ -115,34 +117,41 @@ class Kafka:
             raise StackError(f"Kafka could not format {self._data}:\n{done.stdout}{done.stderr}")
 
     def _lines(self) -> list[str]:
+        whole = {**_SETTINGS, **self._listeners(), "log.dirs": str(self._data), **self._settings}
+        return [f"{name}={value}" for name, value in whole.items()]
+
+    def _listeners(self) -> dict[str, str]:
         doors = [SideDoor("PLAINTEXT", self.port, self.port), *self._side_doors]
-        names = [one.name for one in doors]
-        inside = f"CONTROLLER://{HOST}:{self._controller_port}"
-        return [
-            "process.roles=broker,controller",
-            "node.id=1",
-            f"controller.quorum.bootstrap.servers={HOST}:{self._controller_port}",
-            "controller.listener.names=CONTROLLER",
-            "inter.broker.listener.name=PLAINTEXT",
-            "listeners=" + ",".join([*(f"{d.name}://{HOST}:{d.port}" for d in doors), inside]),
-            "advertised.listeners="
-            + ",".join([*(f"{d.name}://{HOST}:{d.told_port}" for d in doors), inside]),
-            "listener.security.protocol.map="
-            + ",".join(f"{name}:PLAINTEXT" for name in [*names, "CONTROLLER"]),
-            f"log.dirs={self._data}",
-            "auto.create.topics.enable=false",
-            f"message.max.bytes={MESSAGE_BYTES_MAX}",
-            "default.replication.factor=1",
-            "offsets.topic.replication.factor=1",
-            "offsets.topic.num.partitions=4",
-            "transaction.state.log.replication.factor=1",
-            "transaction.state.log.min.isr=1",
-            "transaction.state.log.num.partitions=4",
-            "group.initial.rebalance.delay.ms=0",  # nobody waits here for more members to come
-            "broker.heartbeat.interval.ms=500",
-            "broker.session.timeout.ms=3000",  # so long a killed node keeps its next start waiting
-            "log.cleaner.dedupe.buffer.size=16777216",
-        ]
+        inside = f"{HOST}:{self._controller_port}"
+        listen = [f"{one.name}://{HOST}:{one.port}" for one in doors]
+        told = [f"{one.name}://{HOST}:{one.told_port}" for one in doors]
+        names = [*(one.name for one in doors), "CONTROLLER"]
+        return {
+            "controller.quorum.bootstrap.servers": inside,
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listeners": ",".join([*listen, f"CONTROLLER://{inside}"]),
+            "advertised.listeners": ",".join([*told, f"CONTROLLER://{inside}"]),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
+        }
+
+
+_SETTINGS: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "auto.create.topics.enable": "false",
+    "message.max.bytes": str(MESSAGE_BYTES_MAX),
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "group.initial.rebalance.delay.ms": "0",  # nobody waits here for more members to come
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",  # so long a killed node keeps its next start waiting
+    "log.cleaner.dedupe.buffer.size": "16777216",
+}
 
 
 def answers(port: int) -> bool:

@@ -65,9 +65,13 @@ def write(
     topic: str,
     records: Iterable[tuple[bytes, bytes]],
     *,
+    time_ms: int = 0,
     timeout_s: float = ANSWER_S,
 ) -> None:
-    """Key and value of each, acknowledged by all. RuntimeError: not all were."""
+    """Key and value of each, acknowledged by all. RuntimeError: not all were.
+
+    `time_ms`: what the records say of themselves; 0: now.
+    """
     failed: list[str] = []
     producer = Producer(
         {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": int(timeout_s * 1000)}
@@ -77,6 +81,7 @@ def write(
             topic,
             key=key,
             value=value,
+            timestamp=time_ms,
             on_delivery=lambda error, _: failed.append(str(error)) if error else None,
         )
     left = producer.flush(ANSWER_S)
