@@ -2,13 +2,15 @@
 
 Rule 1: an entry changes only if its own digest is named; the first word of a receipt counts.
 Rule 2: another store has nothing of ours, another log nothing that was only logged.
+Rule 3: what is logged and long passed by its lane's stored head is asked for again: what became of
+it was said once, and that receipt, or the frame, is lost.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edge.book import Book
+from edge.book import PAGE, Book
 from edge.entries import Entry, Key, State
 from protocols.frames import Lane
 from protocols.receipts import Receipt, Run, Said
@@ -18,6 +20,7 @@ _LOG_GEN: Final = "log_gen"
 _LANES: Final = frozenset(int(lane) for lane in Lane)
 _OF_AGENT: Final = ("unknown_agent", "set_aside")  # reasons of `later` that are not of one frame
 _SINGLE: Final = "single copy"
+ANSWER_US: Final = 15_000_000  # a receipt that takes longer is not on its way any more
 _SETTLING: Final = (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER)
 
 
@@ -49,12 +52,7 @@ def settle(book: Book, receipt: Receipt, now_us: int) -> Settled:
         named = [entry for entry in _named(book, run) if entry.key not in once]
         once.update(entry.key for entry in named)
         said[run.kind] += named
-        if run.kind is Said.REJECTED:
-            book.quarantine(named, f"rejected: {run.reason or 'no reason'}", now_us)
-        if run.kind is Said.LOGGED and (run.reason or "").startswith(_SINGLE):
-            book.count_single_copy(sum(entry.state is State.NEW for entry in named))
-        if named and run.kind is Said.LATER and (run.reason or "").startswith(_OF_AGENT):
-            book.doubt(doubted=True)
+        renewed |= _hear(book, run, named, now_us)
     if said[Said.STORED]:
         book.doubt(doubted=False)
     said[Said.LATER] = [one for one in said[Said.LATER] if one.state is not State.STORED]
@@ -68,6 +66,20 @@ def settle(book: Book, receipt: Receipt, now_us: int) -> Settled:
     taken = (entry.key for entry in said[Said.STORED])
     later = (entry.key for entry in said[Said.LATER])
     return Settled(tuple(taken), tuple(later), renewed, forked)
+
+
+def _hear(book: Book, run: Run, named: Sequence[Entry], now_us: int) -> bool:
+    """What a run says beside the states of its entries. True: others are new again."""
+    reason = run.reason or ""
+    if run.kind is Said.STATE:
+        return _ask_again(book, run, now_us)
+    if run.kind is Said.REJECTED:
+        book.quarantine(named, f"rejected: {run.reason or 'no reason'}", now_us)
+    if run.kind is Said.LOGGED and reason.startswith(_SINGLE):
+        book.count_single_copy(sum(entry.state is State.NEW for entry in named))
+    if named and run.kind is Said.LATER and reason.startswith(_OF_AGENT):
+        book.doubt(doubted=True)
+    return False
 
 
 def _compare(book: Book, receipt: Receipt, now_us: int) -> bool:
@@ -84,6 +96,19 @@ def _compare(book: Book, receipt: Receipt, now_us: int) -> bool:
     if renew:
         book.store.renew(renew, now_us)
     return bool(renew)
+
+
+def _ask_again(book: Book, run: Run, now_us: int) -> bool:
+    """`run.first` is the highest seq of its lane that is stored. True: entries are new again."""
+    waiting = book.store.turned(State.LOGGED, now_us - ANSWER_US, PAGE)
+    passed = [
+        entry
+        for entry in waiting
+        if (entry.key.epoch, entry.key.lane) == (run.epoch, run.lane) and entry.key.seq <= run.first
+    ]
+    book.store.mark(passed, State.NEW, now_us)
+    book.counts["frames_asked_again"] += len(passed)
+    return bool(passed)
 
 
 def _changed(book: Book, name: str, value: str) -> bool:

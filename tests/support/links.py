@@ -87,8 +87,7 @@ class Links:
 
 
 async def _end_others() -> None:
-    """What is still carried ends with its wire."""
+    """What is still carried has been cut, and ends by itself."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    for one in others:
-        one.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    if others:
+        await asyncio.wait(others, timeout=ANSWER_S / 2)

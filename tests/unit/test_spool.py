@@ -9,7 +9,7 @@ import pytest
 
 from edge.entries import Key, State, Stream, Unheld
 from edge.retention import Limits
-from edge.settling import Settled
+from edge.settling import ANSWER_US, Settled
 from edge.spool import Spool, Taken
 from protocols import codec
 from protocols.events import to_us
@@ -258,6 +258,26 @@ def test_a_gateway_knows_no_store(case: Case) -> None:
     case.hear(Said.STORED, frames, store_id="a")
     assert not case.hear(Said.LOGGED, frames, store_id="b", log_gen=9).renewed
     assert case.states(Lane.LIVE) == [State.STORED]
+
+
+def test_what_is_logged_and_passed_by_what_is_stored_is_asked_for_again(case: Case) -> None:
+    """The receipt came while the agent was away: nobody says it a second time by himself."""
+    for number in (1, 2, 3, 4):
+        case.write(number)
+    frames = case.frames(Lane.LIVE)
+    case.hear(Said.LOGGED, frames)
+    case.hear(Said.STORED, frames[1:2])
+    told = Receipt(agent="plant1.a", store_id="a", runs=(head_of(case, 3),))
+    assert not case.spool.settle(told, NOW_US + ANSWER_US).renewed, "it may be on its way"
+    assert case.spool.settle(told, NOW_US + ANSWER_US + 1).renewed
+    assert case.states(Lane.LIVE) == [State.NEW, State.STORED, State.NEW, State.LOGGED]
+    assert case.spool.counts["frames_asked_again"] == 2
+    case.hear(Said.STORED, [frames[0], frames[2]])
+    assert case.states(Lane.LIVE) == [State.STORED, State.STORED, State.STORED, State.LOGGED]
+
+
+def head_of(case: Case, seq: int) -> Run:
+    return Run(epoch=case.spool.epoch, lane=int(Lane.LIVE), kind=Said.STATE, first=seq)
 
 
 def test_logged_expires(case: Case) -> None:
