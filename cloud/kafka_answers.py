@@ -5,16 +5,15 @@ Rule 2: bounded; nobody waits for Kafka here longer than a moment.
 """
 
 import asyncio
-from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from cloud.kafka_log import KafkaSettings, client_options, translated
+from cloud.kafka_log import KafkaSettings, client_options, end, translated
 from protocols.errors import Disconnected
 
 WAITING_MAX: Final = 4096
+CLOSE_S: Final = 15.0  # above the time a request may take
 SEND_S: Final = 1.0
 LINGER_MS: Final = 5
 BATCH_BYTES: Final = 128 * 1024
@@ -47,8 +46,7 @@ class KafkaAnswers:
         sent.add_done_callback(self._sent)
 
     async def close(self) -> None:
-        with suppress(KafkaError):
-            await self._producer.stop()
+        await end(self._producer.stop, CLOSE_S)
 
     def _sent(self, future: "asyncio.Future[Any]") -> None:
         self._waiting -= 1

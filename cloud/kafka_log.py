@@ -5,9 +5,10 @@ Rule 1: asking makes no topic.
 Rule 2: aiokafka's exceptions leave as SourceTrouble.
 """
 
+import asyncio
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -114,6 +115,26 @@ _REFUSALS: Final = (
     errors.GroupAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
 )
+
+
+async def end(close: Callable[[], Awaitable[None]], within_s: float) -> None:
+    """Let a part of aiokafka end, or leave it to itself after a while.
+
+    In a task of its own: it awaits tasks that it has cancelled, and what comes out of that would
+    pass for a cancelling of the one who asked.
+    """
+    ending = asyncio.get_running_loop().create_task(_await(close))
+    try:
+        await asyncio.wait({ending}, timeout=within_s)
+    finally:
+        ending.cancel()
+    if ending.done() and not ending.cancelled():
+        ending.result()
+
+
+async def _await(close: Callable[[], Awaitable[None]]) -> None:
+    with suppress(errors.KafkaError, TimeoutError):
+        await close()
 
 
 class LogView:

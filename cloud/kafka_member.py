@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from cloud.clock import Clock
 from cloud.kafka_desk import Desk
-from cloud.kafka_log import KafkaSettings, LogView, Topic, client_options, translated
+from cloud.kafka_log import KafkaSettings, LogView, Topic, client_options, end, translated
 from cloud.kafka_places import Ends, Plan, loss_of_record, plan_of
 from cloud.kafka_records import record_of
 from cloud.source import (
@@ -135,9 +135,7 @@ class Member:
         if self._desk.is_quiet and self._is_settled:
             await self._keeper.release(map(_part, self._consumer.assignment()))
         for close in (self._consumer.stop, self._view.close):
-            with suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await close()
+            await end(close, CLOSE_S)
 
     async def lose(self, parts: Collection[TopicPartition]) -> None:
         """The group wants everything back. What is under way may end first, for a while."""

@@ -3,9 +3,7 @@
 Owns a membership and a producer of receipts, both made anew after every failure.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from cloud.clock import Clock
 from cloud.kafka_answers import KafkaAnswers
@@ -15,8 +13,6 @@ from cloud.kafka_records import topics_of
 from cloud.source import Appetite, Keeper, Record
 from protocols.errors import Disconnected
 from protocols.topics import RECEIPTS_TOPIC
-
-CLOSE_S: Final = 15.0
 
 
 class KafkaSource:
@@ -79,5 +75,4 @@ class KafkaSource:
         if member is not None:
             await member.close()
         if answers is not None:
-            async with asyncio.timeout(CLOSE_S):
-                await answers.close()
+            await answers.close()
