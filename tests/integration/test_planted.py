@@ -29,6 +29,28 @@ CAUGHT_BY: dict[str, tuple[str, tuple[str, ...]]] = {
         "tests/integration/test_ingest_trouble.py::test_i6_two_ingests_of_the_same_frames_store_each_once",
         ("postgres",),
     ),
+    "compaction_without_lock": (
+        "tests/integration/test_compaction.py::test_i6_compaction_races_an_admission",
+        ("postgres",),
+    ),
+    "offset_before_commit": (
+        "tests/integration/test_kafka_ingest.py::test_what_was_read_and_not_stored_is_read_again",
+        ("postgres", "kafka"),
+    ),
+    "seek_without_identity": (
+        (
+            "tests/integration/test_kafka_replaced.py"
+            "::test_i3_another_record_in_the_last_ones_place_though_the_topic_is_the_same"
+        ),
+        ("postgres", "kafka"),
+    ),
+    "event_time": (
+        (
+            "tests/integration/test_gateway_retention.py"
+            "::test_i5_a_backlog_of_last_week_outlives_a_retention_that_deletes_by_event_time"
+        ),
+        ("kafka",),
+    ),
     "puback_frees": (
         "tests/unit/test_uplink.py::test_i2_a_broker_that_acknowledges_changes_nothing",
         (),

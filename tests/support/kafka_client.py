@@ -47,17 +47,14 @@ def topics(bootstrap: str) -> frozenset[str]:
     )
 
 
+def begins(bootstrap: str, topic: str) -> dict[int, int]:
+    """The offset of the first record that is still there, by partition."""
+    return {part: low for part, (low, _) in _watermarks(bootstrap, topic).items()}
+
+
 def ends(bootstrap: str, topic: str) -> dict[int, int]:
     """The offset of the next record, by partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "nobody"})
-    try:
-        parts = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
-        return {
-            part: consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S)[1]
-            for part in parts
-        }
-    finally:
-        consumer.close()
+    return {part: high for part, (_, high) in _watermarks(bootstrap, topic).items()}
 
 
 def write(
@@ -107,6 +104,18 @@ def read_all(bootstrap: str, topic: str) -> list[Read]:
             )
             for record in _read_partition(consumer, topic, partition)
         ]
+    finally:
+        consumer.close()
+
+
+def _watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "nobody"})
+    try:
+        parts = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
+        return {
+            part: consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S)
+            for part in parts
+        }
     finally:
         consumer.close()
 

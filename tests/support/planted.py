@@ -9,10 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
-from cloud import ledger, storing
+from cloud import compaction, counting, ingest, ledger, storing
+from cloud.db import translated
+from cloud.kafka_member import Member
 from edge.uplink import Uplink
+from gateway import kafka, topics
+from protocols.frames import read_header
 from protocols.receipts import Receipt, Run, Said
+from protocols.topics import FRAME_HEADER
 
 BUG = "THREADLINE_PLANTED"
 
@@ -29,9 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def digest_ignored(patch: pytest.MonkeyPatch) -> None:
     """The same identity is a repeat, whatever it holds."""
 
-    def outcome(entry: ledger.Entry, admitted: set[int], digests: Mapping[Any, int]) -> object:
-        if entry.frame in admitted:
-            return ledger.Outcome.ADMITTED
+    def outcome(entry: ledger.Entry, digests: Mapping[Any, int]) -> ledger.Outcome:
         known = (entry.lane_id, entry.header.seq) in digests
         return ledger.Outcome.REPEAT if known else ledger.Outcome.COMPACTED
 
@@ -51,21 +55,80 @@ def admission_after_copy(patch: pytest.MonkeyPatch) -> None:
     """Look first, copy, and write into the ledger last, as if nobody came in between."""
 
     async def look(connection: Any, entries: Sequence[ledger.Entry]) -> list[ledger.Outcome]:
-        keys = await ledger._digests(connection, entries)
-        return [ledger._outcome(entry, _absent(entries, keys), keys) for entry in entries]
-
-    def _absent(entries: Sequence[ledger.Entry], keys: Mapping[Any, int]) -> set[int]:
-        return {one.frame for one in entries if (one.lane_id, one.header.seq) not in keys}
+        known = await ledger._digests(connection, entries)
+        return [
+            ledger._outcome(entry, known)
+            if (entry.lane_id, entry.header.seq) in known
+            else ledger.Outcome.ADMITTED
+            for entry in entries
+        ]
 
     real = storing._Transaction._copy
 
-    async def copy(self: Any, admitted: Sequence[ledger.Entry]) -> None:
-        await real(self, admitted)
-        if admitted:
-            await ledger.admit(self._connection, admitted)
+    async def copy(self: Any, rows: Any) -> None:
+        await real(self, rows)
+        if self._prepared.entries:
+            await ledger.admit(self._connection, self._prepared.entries)
 
     patch.setattr(storing, "admit", look)
     patch.setattr(storing._Transaction, "_copy", copy)
+
+
+def compaction_without_lock(patch: pytest.MonkeyPatch) -> None:
+    """A lane is compacted while frames of it are being admitted."""
+    patch.setattr(compaction, "_LOCK_LANE", "select from lane where lane_id = %s")
+
+
+def offset_before_commit(patch: pytest.MonkeyPatch) -> None:
+    """How far a part was taken is committed first, by itself."""
+    real = storing.store
+
+    async def store(
+        connection: Any, books: Any, prepared: Any, now: Any, count: Any = None
+    ) -> storing.Stored:
+        if count is not None and count.moves:
+            with translated():
+                await counting.move(connection, count)
+        return await real(connection, books, prepared, now, count)
+
+    patch.setattr(ingest, "store", store)
+
+
+def seek_without_identity(patch: pytest.MonkeyPatch) -> None:
+    """Reading goes on at the next offset, whatever lies there now."""
+
+    async def compare(self: Any, marks: Mapping[Any, Any], _: object) -> list[Any]:
+        for part, mark in marks.items():
+            where = TopicPartition(part.topic, part.number)
+            self._consumer.seek(where, mark.next_offset)
+            self._consumer.resume(where)
+        return []
+
+    patch.setattr(Member, "_compare", compare)
+
+
+def event_time(patch: pytest.MonkeyPatch) -> None:
+    """Kafka's records carry the time of what is in them."""
+    settings, fill = topics._settings, kafka._fill
+
+    def by_create_time(name: str, in_sync: int) -> Mapping[str, str]:
+        return {**settings(name, in_sync), "message.timestamp.type": "CreateTime"}
+
+    def with_event_time(batch: Any, waiting: Any) -> Any:
+        append = batch.append
+
+        def dated(*, timestamp: None, headers: Any, **more: Any) -> Any:
+            head = dict(headers).get(FRAME_HEADER)
+            found = None if head is None else read_header(head)
+            at_us = found[0].sealed_at if isinstance(found, tuple) else 0
+            return append(timestamp=at_us // 1000 or timestamp, headers=headers, **more)
+
+        batch.append = dated
+        return fill(batch, waiting)
+
+    patch.setattr(topics, "_settings", by_create_time)
+    patch.setattr(topics, "_of_settings", lambda _: iter(()))
+    patch.setattr(kafka, "_fill", with_event_time)
 
 
 def puback_frees(patch: pytest.MonkeyPatch) -> None:
@@ -93,8 +156,15 @@ def puback_frees(patch: pytest.MonkeyPatch) -> None:
 
 # Name in the environment → what it patches.
 BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "digest_ignored": digest_ignored,
-    "ledger_left_out": ledger_left_out,
-    "admission_after_copy": admission_after_copy,
-    "puback_frees": puback_frees,
+    bug.__name__: bug
+    for bug in (
+        digest_ignored,
+        ledger_left_out,
+        admission_after_copy,
+        compaction_without_lock,
+        offset_before_commit,
+        seek_without_identity,
+        event_time,
+        puback_frees,
+    )
 }
