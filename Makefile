@@ -7,7 +7,7 @@ DEMO_SECONDS ?=
 KAFKA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock fmt schemas clean
+.PHONY: help demo test check lint bench lock fmt schemas clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,13 +18,15 @@ demo: $(STAMP) ## A whole line on this machine: simulated plant to trace (DEMO_S
 test: $(STAMP) ## Every test, on real servers; what is missing is skipped by name
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## Format, lint, types, import contracts, unit tests
+check: lint ## What `lint` says, and the unit tests
+	$(BIN)/python -m pytest -q tests/unit
+
+lint: $(STAMP) ## Format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/python -m pytest -q tests/unit
 
 bench: $(STAMP) ## Measure; the table and build/bench.json
 	$(BIN)/python -m tests.bench
