@@ -26,6 +26,30 @@ async def test_a_stop_says_that_it_was_clean(checked: Checked) -> None:
     assert all(handover.synced.is_set() for handover in watching.outbox.handovers)
 
 
+async def test_i7_once_something_was_let_go_the_next_cycle_reports_every_tag(
+    checked: Checked,
+) -> None:
+    """With a deadband, or with `on: change`, a change that went would stay wrong for hours."""
+    async with living(units=1) as run:
+        watching = Watching(checked, run.line, None)
+        async with asyncio.timeout(600), asyncio.TaskGroup() as tasks:
+            tasks.create_task(watching.agent.run())
+            await asyncio.sleep(5)
+            before = len(watching.outbox.cuts)
+            watching.outbox.on_report_all()
+            await asyncio.sleep(1)
+            after = watching.outbox.cuts[before:]
+            watching.agent.stop()
+    tags = {
+        tag.path for device in checked.plan.devices for g in device.groups for tag in g.plan.tags
+    }
+    told = [row.path for cut in after for row in cut.samples.rows()]
+    reported = sorted(path for path in tags if path in told)
+    silent = [path for path in tags if told.count(path) == 1]
+    assert reported == sorted(tags)
+    assert len(silent) > len(tags) / 2, "once, then only what changes"
+
+
 async def test_i13_what_was_imported_is_not_collected_while_polling(checked: Checked) -> None:
     """A full collection over all imports takes half an interval."""
     gc.unfreeze()
