@@ -18,6 +18,7 @@ from gateway.ports import Trouble
 from protocols.errors import ConfigError, Problem
 
 REQUEST_S: Final = 15.0  # of one request; a broker that takes longer is as good as away
+METADATA_S: Final = 10.0  # a topic that was made anew is noticed so soon; by itself in five minutes
 START_S: Final = 20.0
 
 
@@ -59,6 +60,7 @@ def client_options(access: KafkaAccess) -> dict[str, Any]:
         "security_protocol": access.security.value.upper(),
         "ssl_context": _tls_context(access) if access.is_encrypted else None,
         "request_timeout_ms": round(REQUEST_S * 1000),
+        "metadata_max_age_ms": round(METADATA_S * 1000),
     }
     if access.security in (Security.SASL_PLAINTEXT, Security.SASL_SSL):
         options |= {
