@@ -108,7 +108,7 @@ class Kafka:
 
     def _format(self, file: Path) -> None:
         command = [*_java_command(), "kafka.tools.StorageTool", "format", "--standalone"]
-        command += ["--cluster-id", _cluster_id(), "--config", str(file)]
+        command += [f"--cluster-id={_cluster_id()}", "--config", str(file)]  # it may begin with -
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=FORMAT_S
         )
