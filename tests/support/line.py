@@ -184,8 +184,8 @@ class Line:
 
     def stop_agent_and_drain(self) -> None:
         """Clean stop; what it still holds goes out; then the view catches up."""
-        assert self.children.stop(self.processes["agent"], how=signal.SIGTERM) == 0
         self.agent_stopped_us = time.time_ns() // 1000
+        assert self.children.stop(self.processes["agent"], how=signal.SIGTERM) == 0
         self.command("edge", "drain", str(self.agent_file), "--timeout", f"{SETTLE_S:g}s")
 
     def wait_for_view(self) -> None:
