@@ -152,11 +152,12 @@ COUNT: Final = f"""
         where agent_id = %(agent)s and {SEALED} and samples > 0
     ),
     span as (select min(time_min) as first, max(time_max) as last from wanted),
+    mine as (select tag from tag_user where agent_id = %(agent)s),
     counted as (
-        select frame, count(*) as n from sample, span
+        select frame, count(*) as n from sample join mine using (tag), span
         where time between span.first and span.last group by frame
         union all
-        select frame, count(*) from sample_list, span
+        select frame, count(*) from sample_list join mine using (tag), span
         where time between span.first and span.last group by frame
     ),
     placed as (
@@ -168,7 +169,7 @@ COUNT: Final = f"""
         from wanted w join placed p using (frame)
         union all
         select h.lane_id, h.seq_from, p.n, p.n * {WEIGHT.format("p.seq")}
-        from placed p
+        from placed p join lane l on l.lane_id = p.lane_id and l.agent_id = %(agent)s
         cross join lateral (
             select lane_id, seq_from, seq_to from ledger_hour h
             where h.lane_id = p.lane_id and h.seq_from <= p.seq
