@@ -17,6 +17,7 @@ from typing import Final
 from gateway.answering import Answers
 from gateway.clock import Clock
 from gateway.held import Held
+from gateway.lasting import for_ever
 from gateway.metrics import Metrics
 from gateway.ports import HELD_BYTES_MAX, Intake, Message, Outlet, Record, Terms, Trouble
 from gateway.sorting import outcome_of, sort
@@ -76,10 +77,10 @@ class Bridge:
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write_for_ever())
-                tasks.create_task(self._take_for_ever())
-                tasks.create_task(self._answers.run())
-                tasks.create_task(self._watch_for_ever())
+                tasks.create_task(for_ever(self._write_for_ever()))
+                tasks.create_task(for_ever(self._take_for_ever()))
+                tasks.create_task(for_ever(self._answers.run()))
+                tasks.create_task(for_ever(self._watch_for_ever()))
         finally:
             await self._intake.close()
             await self._outlet.close()

@@ -9,6 +9,7 @@ a new producer writes again what was not confirmed.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -24,6 +25,7 @@ from gateway.kafka_access import (
     translated,
     trouble_of,
 )
+from gateway.lasting import end
 from gateway.ports import Record, Terms, Trouble
 from protocols.topics import DEAD_TOPIC, KAFKA_TOPICS
 
@@ -236,9 +238,5 @@ async def _bury(producer: Any) -> None:
         for batch in batches:
             batch.drain_ready()  # nobody waits for it any more
     waiting.fail_all(errors.ProducerClosed())
-    try:
-        with translated():
-            async with asyncio.timeout(CLOSE_S):
-                await producer.stop()
-    except Trouble:
-        return  # it was in trouble before
+    with suppress(Trouble), translated():  # it was in trouble before
+        await end(producer.stop, CLOSE_S)

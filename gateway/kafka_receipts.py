@@ -6,11 +6,13 @@ the rest to the next. All gateways of one broker are one group; each broker has 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 
 from gateway.kafka_access import START_S, KafkaAccess, client_options, translated
+from gateway.lasting import end
 from gateway.ports import Letter, Trouble
 from protocols.frames import AGENT_PATTERN
 from protocols.receipts import RECEIPT_BYTES_MAX
@@ -97,9 +99,5 @@ def _letter(key: bytes | None, value: bytes | None) -> Letter | None:
 
 async def _give_up(consumer: Any) -> None:
     """Leave the group if Kafka is there to hear it."""
-    try:
-        with translated():
-            async with asyncio.timeout(CLOSE_S):
-                await consumer.stop()
-    except Trouble:
-        return
+    with suppress(Trouble), translated():
+        await end(consumer.stop, CLOSE_S)

@@ -13,9 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from gateway.kafka_access import START_S, KafkaAccess, client_options, translated
+from gateway.lasting import end
 from gateway.ports import Terms, Trouble
 from gateway.topics import SETTINGS, TOPICS, Cluster, Topic, Wanted, findings, terms_of
 
+CLOSE_S: Final = 2.0
 MAKES_TOPICS: Final = "auto.create.topics.enable"
 
 
@@ -59,7 +61,7 @@ async def _administrator(access: KafkaAccess) -> AsyncIterator[Any]:
             await admin.start()
         yield admin
     finally:
-        await admin.close()
+        await end(admin.close, CLOSE_S)
 
 
 async def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:

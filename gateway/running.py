@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,6 +21,7 @@ from gateway.kafka import KafkaOutlet
 from gateway.kafka_access import client_options, hush
 from gateway.kafka_receipts import KafkaLetterbox
 from gateway.kafka_topics import inspect
+from gateway.lasting import for_ever
 from gateway.mail import Mail
 from gateway.metrics import Metrics
 from gateway.mqtt import MqttIntake, check_broker
@@ -35,7 +36,7 @@ RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
 
 
 class _Runs(Protocol):
-    async def run(self) -> None: ...
+    def run(self) -> Coroutine[None, None, None]: ...
 
 
 async def run_gateway(settings: GatewaySettings) -> None:
@@ -88,7 +89,7 @@ async def _supervise(make: Callable[[], _Runs], told: asyncio.Event) -> None:
     attempt = 0
     while not told.is_set():
         try:
-            await make().run()
+            await for_ever(make().run())
         except Exception:
             log.exception("a bug; the part begins anew")
         await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
