@@ -158,11 +158,12 @@ class _Connection:
                 await asyncio.to_thread(self._connect)
                 self._listen()
                 await self._ready
-        except (OSError, ssl.SSLError, TimeoutError, ValueError) as error:
-            reason = str(error) or "no answer"
-            raise Disconnected(f"{self._settings.where}: {reason}") from error
         except _Speechless as ended:
             await self._judge_silence(str(ended))
+        except TimeoutError:
+            await self._judge_silence(f"{self._settings.where}: no answer")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise Disconnected(f"{self._settings.where}: {error}") from error
 
     async def take(self) -> Sequence[Message]:
         while not self._messages:
@@ -381,7 +382,7 @@ class _Connection:
     def _on_subscribe(
         self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any
     ) -> None:
-        refused = [str(code) for code in codes if code.is_failure]
+        refused = [code.value for code in codes if code.is_failure]
         if NO_SHARING in refused:
             self._end(not_this_broker(self._settings, "has no shared subscriptions"))
         elif refused:
@@ -410,9 +411,10 @@ class _Connection:
         self._end(Disconnected(why))
 
     async def _judge_silence(self, why: str) -> None:
-        """Some brokers hang up on a version they do not know. Another version tells."""
+        """Some brokers hang up on a version they do not know, or say nothing: another one tells."""
         self._stop_listening()
-        if await asyncio.to_thread(answers_version_3, self._settings, self._tls):
+        silent = self._wire is not None and not self._is_greeted
+        if silent and await asyncio.to_thread(answers_version_3, self._settings, self._tls):
             raise not_this_broker(self._settings, "speaks no MQTT 5")
         raise Disconnected(why)
 

@@ -12,7 +12,8 @@ from protocols.errors import ConfigError, Problem
 
 RECEIVE_MAX: Final = 4096  # messages under way to us and not acknowledged
 CONNECT_S: Final = 10.0
-NO_SHARING: Final = "Shared subscriptions not supported"
+NO_SHARING: Final = 0x9E  # reason codes of MQTT 5
+NO_SUCH_VERSION: Final = 0x84
 _REMEDY: Final = (
     "Use a broker with MQTT 5 and shared subscriptions (mosquitto 2, EMQX, HiveMQ), or without"
     " Kafka `threadline cloud ingest`, which needs neither."
@@ -70,7 +71,7 @@ def tls_context(settings: MqttSettings) -> TlsContext:
 
 def unfit(code: ReasonCode, properties: Any) -> str | None:
     """Why no gateway can ever work with this broker."""
-    if str(code) == "Unsupported protocol version":
+    if code.value == NO_SUCH_VERSION:
         return "speaks no MQTT 5"
     if code.is_failure:
         return None

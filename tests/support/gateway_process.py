@@ -113,7 +113,7 @@ class GatewayProcess:
 async def until(wanted: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Asks in a thread, again and again; TimeoutError."""
     async with asyncio.timeout(timeout_s):
-        while not await asyncio.to_thread(wanted):
+        while not await asyncio.to_thread(wanted):  # noqa: ASYNC110 - there is no event of it
             await asyncio.sleep(LOOK_S)
 
 

@@ -3,7 +3,7 @@
 The product uses another client, so the two ends of a test share no code with it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -94,18 +94,17 @@ def read_all(bootstrap: str, topic: str) -> list[Read]:
             "group.id": "nobody",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 20,
         }
     )
     try:
-        return [
-            record
-            for partition in sorted(
-                consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
-            )
-            for record in _read_partition(consumer, topic, partition)
-        ]
+        numbers = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
+        missing = {number: _records_of(consumer, topic, number) for number in numbers}
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers])
+        found = list(_read_until(consumer, missing))
     finally:
         consumer.close()
+    return sorted(found, key=lambda one: (one.partition, one.offset))
 
 
 def _watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
@@ -120,17 +119,23 @@ def _watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
         consumer.close()
 
 
-def _read_partition(consumer: Consumer, topic: str, partition: int) -> list[Read]:
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-    found: list[Read] = []
-    while low + len(found) < high:
+def _records_of(consumer: Consumer, topic: str, number: int) -> int:
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
+    return int(high - low)
+
+
+def _read_until(consumer: Consumer, missing: dict[int, int]) -> Iterator[Read]:
+    """`missing`: records of each partition; what is written meanwhile is left out."""
+    while any(count > 0 for count in missing.values()):
         message = consumer.poll(ANSWER_S)
         if message is None or message.error():
             why = "no answer" if message is None else message.error()
-            raise RuntimeError(f"{topic}/{partition}, {len(found)} of {low} to {high}: {why}")
-        found.append(_read(partition, message))
-    return found
+            raise RuntimeError(f"{missing} records are missing: {why}")
+        partition = message.partition()
+        assert partition is not None
+        missing[partition] -= 1
+        if missing[partition] >= 0:
+            yield _read(partition, message)
 
 
 def _read(partition: int, message: Message) -> Read:
