@@ -126,9 +126,12 @@ _AWAY: Final = (
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """What a failure of the library means."""
-    state = next((state for kinds, state in _STATES if isinstance(error, kinds)), "kafka_refused")
-    return Trouble(state, said(error))
+    """What a failure of the library means. It swallows why a connection failed, and logs it."""
+    cause = error
+    if isinstance(error, errors.KafkaConnectionError) and _murmurs.cause is not None:
+        cause = _murmurs.cause
+    state = next((state for kinds, state in _STATES if isinstance(cause, kinds)), "kafka_refused")
+    return Trouble(state, str(cause) or _WORDLESS.get(type(cause), type(cause).__name__))
 
 
 _STATES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
@@ -151,29 +154,26 @@ def translated() -> Iterator[None]:
         raise trouble_of(error) from error
 
 
-def said(error: BaseException) -> str:
-    """The library's words: of a connection that failed, the reason stands only in its log."""
-    own = str(error) or type(error).__name__
-    if isinstance(error, errors.KafkaConnectionError):
-        return _murmurs.last or own
-    return own
+_WORDLESS: Final = {TimeoutError: "no answer in time"}
 
 
 class _Murmurs(logging.Handler):
-    """Remembers the library's last complaint; what matters of it is logged by us, once."""
+    """Remembers what the library last complained of; what matters is logged by us, once."""
 
-    last = ""
+    cause: BaseException | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        self.cause = next((one for one in arguments if isinstance(one, BaseException)), self.cause)
 
 
 _murmurs: Final = _Murmurs(logging.WARNING)
 
 
 def hush() -> None:
-    """Keep the library's own log lines out of ours: they repeat as long as Kafka is away."""
+    """Hear the library's log lines and keep them out of ours: they repeat while Kafka is away."""
     log = logging.getLogger("aiokafka")
+    log.setLevel(logging.WARNING)
     log.propagate = False
     if _murmurs not in log.handlers:
         log.addHandler(_murmurs)

@@ -54,14 +54,14 @@ class GuardedKafka(Kafka):
         }
         super().__init__(children, side_doors=doors, settings=settings)
 
-    @property
     def _admin(self) -> AdminClient:
+        """To be held until its answers are there: they end with it."""
         return AdminClient({"bootstrap.servers": self.bootstrap})
 
     def allow(self, principal: str, kind: ResourceType, name: str, what: AclOperation) -> None:
         """`name`: the beginning of what it is allowed on."""
-        rights = [_right(principal, kind, name, what)]
-        for done in self._admin.create_acls(rights).values():
+        rights, admin = [_right(principal, kind, name, what)], self._admin()
+        for done in admin.create_acls(rights).values():
             done.result(ANSWER_S)
 
     def allow_a_gateway(self, principal: str) -> None:
@@ -76,7 +76,8 @@ class GuardedKafka(Kafka):
         self.allow(principal, ResourceType.GROUP, "tests", AclOperation.READ)
 
     def forbid_all(self) -> None:
-        for done in self._admin.delete_acls([_anything()]).values():
+        admin = self._admin()
+        for done in admin.delete_acls([_anything()]).values():
             done.result(ANSWER_S)
 
     def alter_topic(self, name: str, **settings: str) -> None:
@@ -86,7 +87,8 @@ class GuardedKafka(Kafka):
             for key, value in settings.items()
         ]
         wanted = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
-        for done in self._admin.incremental_alter_configs([wanted]).values():
+        admin = self._admin()
+        for done in admin.incremental_alter_configs([wanted]).values():
             done.result(ANSWER_S)
 
 
