@@ -154,7 +154,7 @@ def translated() -> Iterator[None]:
         raise trouble_of(error) from error
 
 
-_WORDLESS: Final = {TimeoutError: "no answer in time"}
+_WORDLESS: Final[dict[type[BaseException], str]] = {TimeoutError: "no answer in time"}
 
 
 class _Murmurs(logging.Handler):
