@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
@@ -80,7 +81,7 @@ async def test_frames_go_verbatim_into_the_topics_of_their_lanes(
     await agents.until(lambda: len(agents.logged(agent)) == 4)
     for channel, one in sent.items():
         topic = "tl.control" if channel == "hello" else f"tl.{channel}"
-        await until(lambda topic=topic, one=one: has_frames(kafka, topic, [one]))
+        await until(partial(has_frames, kafka, topic, [one]))
         (record,) = [
             r for r in stored(kafka, topic, agent) if r.headers["lane"] == channel.encode()
         ]
@@ -243,9 +244,8 @@ async def test_health_metrics_and_status_tell_the_last_confirmed_write(
 
 
 async def test_check_says_what_is_fine_and_what_is_a_warning(
-    agents: MqttAgents, gateways: list[GatewayProcess]
+    gateways: list[GatewayProcess],
 ) -> None:
-    assert agents
     done = await asyncio.to_thread(gateways[0].call, "check", "--output", "json")
     assert done.returncode == 0, done.stdout
     lines = json.loads(done.stdout)
@@ -297,8 +297,8 @@ async def test_i2_a_stalled_gateway_keeps_what_it_was_given_and_the_other_carrie
             assert rounds < 12, f"{len(set(agents.logged(agent)))} of 60 after {rounds} rounds"
             for seq in sorted(set(frames) - set(agents.logged(agent))):
                 agents.publish("live", frames[seq].sealed, agent)
-            before = len(agents.logged(agent))
-            await agents.until(lambda before=before: len(agents.logged(agent)) > before)
+            heard = len(agents.logged(agent))
+            await agents.until(partial(hears_more_than, agents, agent, heard))
             await asyncio.sleep(0.5)
         assert await asyncio.to_thread(has_frames, kafka, "tl.live", list(frames.values()))
     finally:
@@ -306,6 +306,10 @@ async def test_i2_a_stalled_gateway_keeps_what_it_was_given_and_the_other_carrie
     await gateways[0].until_state("running")
     await asyncio.sleep(1)
     assert set(agents.logged(agent)) == set(frames)
+
+
+def hears_more_than(agents: MqttAgents, agent: str, heard: int) -> bool:
+    return len(agents.logged(agent)) > heard
 
 
 async def test_told_to_end_it_ends_and_another_goes_on(

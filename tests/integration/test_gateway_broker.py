@@ -44,7 +44,7 @@ def own(tmp_path: Path) -> Iterator[Children]:
 @pytest.fixture
 def broker(mosquitto: Broker, own: Children) -> Mosquitto:
     """Of this test alone."""
-    assert mosquitto
+    assert mosquitto.port
     made = Mosquitto(own, BrokerSettings(max_queued_messages=100_000))
     made.start()
     return made
@@ -155,7 +155,7 @@ async def test_a_broker_that_is_killed_is_named_and_all_goes_on(
 async def test_a_broker_that_refuses_our_receipts_is_named_with_what_is_missing(
     kafka: Kafka, own: Children, mosquitto: Broker
 ) -> None:
-    assert mosquitto
+    assert mosquitto.port
     passwords = {"gateway": "one", "agents": "two"}
     broker = GuardedMosquitto(own, BrokerSettings(passwords=passwords))
     broker.rules = ("user gateway", "topic read tl/1/#", "user agents", "topic readwrite #")
@@ -205,7 +205,7 @@ async def test_what_the_broker_says_of_an_end_is_the_reason(
 
 
 async def test_a_wrong_password_is_named(kafka: Kafka, own: Children, mosquitto: Broker) -> None:
-    assert mosquitto
+    assert mosquitto.port
     broker = Mosquitto(own, BrokerSettings(passwords={"gateway": "right"}))
     broker.start()
     login = {

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -68,7 +69,7 @@ def gateway(broker: Mosquitto, guarded: GuardedKafka, tmp_path: Path) -> Iterato
 
 
 @asynccontextmanager
-async def agents_of(broker: Mosquitto, **login: object) -> AsyncIterator[MqttAgents]:
+async def agents_of(broker: Mosquitto, **login: Any) -> AsyncIterator[MqttAgents]:
     made = MqttAgents(broker.host, broker.port, **login)
     try:
         await made.subscribed()
@@ -159,7 +160,7 @@ async def test_a_hanging_kafka_bounds_memory_and_the_brokers_queue_and_all_goes_
 def subscribers(gateway: GatewayProcess, broker: Mosquitto) -> int:
     """Connections of the gateway to the broker."""
     ends = psutil.Process(gateway.running.pid).net_connections("tcp")
-    return sum(1 for one in ends if one.raddr and one.raddr.port == broker.port)
+    return sum(one.raddr[1:] == (broker.port,) for one in ends)
 
 
 async def test_a_missing_topic_is_a_state_whose_remedy_is_a_command(

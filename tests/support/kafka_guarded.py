@@ -7,18 +7,15 @@ quickly, so that retention can be seen.
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import (
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourcePatternType,
-    ResourceType,
 )
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from tests.support.certificates import Authority
 from threadline.children import Children
@@ -112,13 +109,7 @@ def _right(principal: str, kind: ResourceType, name: str, what: AclOperation) ->
     return AclBinding(kind, name, pattern, f"User:{principal}", "*", what, permitted)
 
 
-def _anything() -> Any:
-    return AclBindingFilter(
-        ResourceType.ANY,
-        None,
-        ResourcePatternType.ANY,
-        None,
-        None,
-        AclOperation.ANY,
-        AclPermissionType.ANY,
-    )
+def _anything() -> AclBindingFilter:
+    nobody: Any = None  # the library takes it and does not say so
+    kind, pattern, what = ResourceType.ANY, ResourcePatternType.ANY, AclOperation.ANY
+    return AclBindingFilter(kind, nobody, pattern, nobody, nobody, what, AclPermissionType.ANY)
