@@ -228,7 +228,17 @@ def _stages(
     do(keeping.delete)
     show(Stage.DELETED, OF_SAMPLES)
     done.once["migrated again"] = asker.run("migrate", "--keep-samples", "4000d")["code"]
-    done.once["restored"] = asker.run("restored")
+    done.once["restored"] = asker.run("restored")["code"]
+    do(_age_the_ledger)
+    done.once["compacted"] = asker.run("compact", "--output", "json")
+    newest = json.loads(asker.command("dead-letters", "list", "--output", "json").stdout)[0]
+    for word in ("retry", "drop"):
+        done.once[word] = asker.run("dead-letters", word, str(newest["dead_letter_id"]))["code"]
+
+
+def _age_the_ledger(connection: Connection) -> None:
+    """So long ago that no log holds these frames any more."""
+    connection.execute("update ledger set received_at = received_at - interval '60 days'")
 
 
 def _load(asker: Asker, directory: Path, lines: Iterable[Mapping[str, Any]]) -> Any:
