@@ -77,16 +77,6 @@ async def test_what_was_read_is_in_the_cuts_or_filtered(checked: Checked) -> Non
     assert shown.discarded == shown.overrun_rows == 0
 
 
-async def test_i13_no_collection_looks_at_what_was_there_before_polling(checked: Checked) -> None:
-    gc.unfreeze()
-    try:
-        async with living(units=1) as run:
-            await watch(run, checked, 1.0)
-        assert gc.get_freeze_count() > 10_000
-    finally:
-        gc.unfreeze()
-
-
 async def test_a_device_that_goes_away_holds_up_no_other(checked: Checked) -> None:
     async with living(units=1) as run:
         watching = Watching(checked, run.line, None)
