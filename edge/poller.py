@@ -34,6 +34,7 @@ from protocols.samples import Code, SampleBatch, Scalar
 
 REQUESTS_MAX: Final = 64  # of the binder, waiting for one device
 _WAITS_TO_OPEN: Final = 5  # connect, negotiate, look up: each bounded by the driver
+_GRACE_S: Final = 0.5  # what a busy machine may take beside the waits
 _TICK_S: Final = 1e-6  # the shortest wait: a rounding error of time must not spin
 _log = structlog.get_logger("edge.poller")
 T = TypeVar("T")
@@ -313,12 +314,20 @@ class Poller:
         return batch
 
     async def _bounded(self, doing: Awaitable[T], *, waits: int) -> T:
-        """A driver bounds each of its own waits; this holds even if one does not."""
+        """A driver bounds each of its own waits; this holds even if one does not.
+
+        A process that was stopped meanwhile, as a paused machine stops it, finds answers of long
+        ago before it finds that their time is over: they would pass for values of now.
+        """
+        begun_s = self._clock.monotonic_s()
         try:
             async with asyncio.timeout(self.role.timeout_s * (waits + 1)):
-                return await doing
+                done = await doing
         except TimeoutError as error:
             raise Disconnected("no answer in time", Code.TIMEOUT) from error
+        if self._clock.monotonic_s() - begun_s > self.role.timeout_s * waits + _GRACE_S:
+            raise Disconnected("the answer was taken too late", Code.TIMEOUT)
+        return done
 
     # Saying.
 

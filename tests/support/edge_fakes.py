@@ -27,12 +27,17 @@ class LoopClock:
     def __init__(self, start_us: int = START_US) -> None:
         self.start_us = start_us
         self._zero_s = asyncio.get_running_loop().time()
+        self._stood_s = 0.0
 
     def now_us(self) -> int:
         return self.start_us + round((self.monotonic_s() - self._zero_s) * 1e6)
 
     def monotonic_s(self) -> float:
-        return asyncio.get_running_loop().time()
+        return asyncio.get_running_loop().time() + self._stood_s
+
+    def stop(self, for_s: float) -> None:
+        """The process stood still: time went on, and no timer of the loop has run out yet."""
+        self._stood_s += for_s
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class ScriptedDevice:
         self.delay_s = delay_s
         self.refuse = self.hang = self.gone = False
         self.bug: Exception | None = None
+        self.stopped_s = 0.0  # during the next read the process stands still, and nobody is told
         self.reads: list[tuple[float, tuple[str, ...]]] = []
         self.written: list[tuple[str, object]] = []
         self.opens = self.closes = self.busy = self.busy_max = 0
@@ -83,6 +89,9 @@ class ScriptedDevice:
         self.reads.append((self._clock.monotonic_s(), tuple(tag.path for tag in wanted.tags)))
         if self.bug:
             raise self.bug
+        if self.stopped_s:
+            stopped_s, self.stopped_s = self.stopped_s, 0.0
+            self._clock.stop(stopped_s)
         await asyncio.sleep(3600 if self.hang else self.delay_s)
         if self.gone or self.refuse:
             raise Disconnected("connection reset")

@@ -3,6 +3,7 @@
 Nothing of the product takes part in saying what is true.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,8 @@ def compare(
     A row meets the newest answer that it can be: one that was under way before the row's time. So
     an answer that nobody took cannot stand in for a later one that happens to say the same, as
     bits do. An answer without a row must lie in a declared outage, or meet a BAD row: the agent
-    gave up waiting for it. A good row without an answer is invented or doubled.
+    gave up waiting for it, as late as it may be if it was stopped meanwhile and the next thing
+    stored is that row. A good row without an answer is invented or doubled.
     """
     found = Comparison()
     left = list(answers)
@@ -106,10 +108,19 @@ def _excuse(
 ) -> None:
     if any(outage.meets(answer) for outage in outages):
         found.in_outage += 1
-    elif any(row.quality & BAD and abs(row.time_us - answer.sent_us) < PATIENCE_US for row in rows):
+    elif _was_given_up(answer, rows):
         found.timed_out += 1
     else:
         found.wrong.append(f"{path}: {answer.value!r} sent at {answer.sent_us} is not stored")
+
+
+def _was_given_up(answer: Answer, rows: Sequence[Row]) -> bool:
+    first = bisect_left(rows, answer.snapshot_us, key=lambda row: row.time_us)
+    if first < len(rows) and rows[first].quality & BAD:
+        return True
+    return any(
+        row.quality & BAD and abs(row.time_us - answer.sent_us) < PATIENCE_US for row in rows
+    )
 
 
 def same(one: Any, other: Any) -> bool:

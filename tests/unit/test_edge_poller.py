@@ -150,6 +150,21 @@ async def test_each_read_under_way_when_the_device_goes_meets_bad_rows() -> None
         assert first.to_us - first.ticket.opened_us == pytest.approx(1e6, abs=1e4)
 
 
+async def test_what_arrived_while_the_process_was_stopped_is_no_value_of_now() -> None:
+    """A stopped process finds the answer first and only then that its time is over."""
+    async with running("p1") as ((bench,), channel, openings):
+        await listen(channel, openings, 5)
+        bench.device.stopped_s = 13.0
+        heard = await listen(channel, openings, 20)
+        bad = [item for item in heard if has_bad(item)]
+        assert [item.batch.row(0).code for item in bad if isinstance(item, Polled)] == [
+            Code.TIMEOUT,
+            Code.TIMEOUT,
+        ]
+        late = [item for item in heard if isinstance(item, Polled) and not has_bad(item)]
+        assert all(item.to_us - item.ticket.opened_us < 1e6 for item in late)
+
+
 async def test_a_flapping_device_is_opened_with_growing_pauses() -> None:
     async with running("p1") as ((bench,), channel, openings):
         bench.device.gone = True  # opens, then fails its first read
