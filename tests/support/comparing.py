@@ -58,7 +58,11 @@ class Evidence:
     def passes(self) -> PassComparison:
         with self.line.database() as database:
             return compare_passes(
-                database, self.journal, self.line.agent_file, self.line.agent_stopped_us
+                database,
+                self.journal,
+                self.line.agent_file,
+                self.line.agent_stopped_us,
+                self.line.agent_pauses,
             )
 
 

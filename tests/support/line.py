@@ -27,6 +27,7 @@ from edge.status import AgentStatus, ask_status
 from protocols.errors import Disconnected
 from simulators.journal import Record, read_journal
 from tests.support.links import Links
+from tests.support.truth import Stretch
 from threadline.broker import Mosquitto
 from threadline.children import Child, Children, wait_until
 from threadline.demo.files import Places, agent_file_text, example_file, plant_file
@@ -68,6 +69,7 @@ class Line:
         self.api = free_port()
         self.env: dict[str, str] = {}
         self.agent_stopped_us = 0
+        self.agent_pauses: list[Stretch] = []  # SIGSTOP to SIGCONT
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -156,6 +158,11 @@ class Line:
 
     def send(self, name: str, sent: signal.Signals) -> None:
         """SIGSTOP, SIGCONT: to a server as a whole, with what it has forked."""
+        now_us = time.time_ns() // 1000
+        if name == "agent" and sent is signal.SIGSTOP:
+            self.agent_pauses.append(Stretch(now_us, now_us))
+        elif name == "agent" and sent is signal.SIGCONT:
+            self.agent_pauses.append(Stretch(self.agent_pauses.pop().from_us, now_us))
         child = getattr(self, name).child if name in SERVERS else self.processes[name]
         with contextlib.suppress(psutil.NoSuchProcess):  # it may just have been killed
             parent = psutil.Process(child.pid)

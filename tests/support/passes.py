@@ -15,18 +15,24 @@ from ruamel.yaml import YAML
 
 from cloud.db import Connection
 from simulators.journal import CycleRecord, EventRecord, Record
+from tests.support.truth import Stretch
 
 DMC = re.compile(r"P(?P<material>\w+)#S(?P<serial>[A-Z0-9]{12})#V(?P<issuer>\w+)")
+SCAN_US = 20_000_000  # a unit is scanned at most so long before its cycle starts
 SETTLE_US = 1_500_000  # a cycle seen this long before the agent's end is told
 Key = tuple[str, str, int]
 
 
 @dataclass(slots=True)
 class PassComparison:
-    """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early."""
+    """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early.
+
+    `unseen`: of a cycle that was scanned while the agent stood still: it says that it knows no name.
+    """
 
     equal: int = 0
     torn: int = 0
+    unseen: int = 0
     in_gap: int = 0
     before: int = 0
     units: set[str] = field(default_factory=set)
@@ -44,7 +50,11 @@ class Stored:
 
 
 def compare_passes(
-    database: Connection, journal: Sequence[Record], agent_file: Path, until_us: int
+    database: Connection,
+    journal: Sequence[Record],
+    agent_file: Path,
+    until_us: int,
+    pauses: Sequence[Stretch] = (),
 ) -> PassComparison:
     """Every cycle that ended before `until_us` (the agent's stop) beside the pass stored of it."""
     found = PassComparison()
@@ -64,8 +74,17 @@ def compare_passes(
         if one is None:
             _without(key, cycle, gaps, found, has_handshake=has_handshake)
         else:
+            paused = any(_meets(cycle, pause) for pause in pauses)
+            if paused and not one.names and cycle.item.outcome == "bound":
+                found.unseen += 1
+                continue
             _beside(database, cycle, one, stations[cycle.station], found)
     return found
+
+
+def _meets(cycle: CycleRecord, pause: Stretch) -> bool:
+    """Its scan may have been missed: that is before its start."""
+    return pause.from_us <= cycle.ended.utc_us and pause.to_us >= cycle.started.utc_us - SCAN_US
 
 
 def _without(

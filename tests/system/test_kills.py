@@ -58,7 +58,8 @@ def report(run: str, found: Evidence) -> None:
         lines.write(
             f"{run}: {samples.equal} samples equal, {samples.in_outage} in declared outages,"
             f" {samples.timed_out} timed out, {len(samples.wrong)} wrong; {passes.equal} passes"
-            f" equal, {passes.torn} torn by an outage, {passes.in_gap} in counted gaps,"
+            f" equal, {passes.torn} torn by an outage, {passes.unseen} unseen in a pause,"
+            f" {passes.in_gap} in counted gaps,"
             f" {len(passes.wrong)} wrong; outages {outages}\n"
         )
 
