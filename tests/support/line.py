@@ -53,6 +53,7 @@ class Line:
     plant: Path = field(default_factory=plant_file)
     route: Route = Route.DIRECT
     links: Links | None = None
+    gateways: int = 1
     processes: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,18 +66,23 @@ class Line:
         self.agent_file = self.directory / "agent.yaml"
         self.socket = self.directory / "agent.sock"
         self.probes = free_port()
-        self.gateway_probes = free_port()
+        self.gateway_probes = {name: free_port() for name in self.gateway_names}
         self.api = free_port()
         self.env: dict[str, str] = {}
         self.agent_stopped_us = 0
         self.agent_pauses: list[Stretch] = []  # SIGSTOP to SIGCONT
 
     @property
+    def gateway_names(self) -> tuple[str, ...]:
+        """They share one subscription, and one wire each way."""
+        return tuple(f"gateway{number}" for number in range(1, self.gateways + 1))
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Whatever can be killed, in the order of the way."""
         if self.route is Route.DIRECT:
             return ("agent", "broker", "ingest", "postgres")
-        return ("agent", "broker", "gateway", "kafka", "ingest", "postgres")
+        return ("agent", "broker", *self.gateway_names, "kafka", "ingest", "postgres")
 
     def start_all(self) -> None:
         self.postgres.start()
@@ -94,7 +100,8 @@ class Line:
         self.token = self.command("cloud", "token", "create", "test", "--scope", "read").strip()
         self.start_plant()
         if self.route is Route.KAFKA:
-            self.start("gateway")
+            for name in self.gateway_names:
+                self.start(name)
         self.start("ingest")
         self.start("agent")
         wait_until(self._agent_answers, self.processes["agent"], "answering", UP_S)
@@ -136,9 +143,12 @@ class Line:
         source = ["--source", "kafka"] if self.route is Route.KAFKA else []
         words = {
             "agent": ["edge", "run", str(self.agent_file)],
-            "gateway": ["gateway", "run", "--metrics-port", str(self.gateway_probes)],
             "ingest": ["cloud", "ingest", "--metrics-port", str(self.probes), *source],
             "api": ["cloud", "api", "--host", HOST, "--port", str(self.api)],
+            **{
+                gateway: ["gateway", "run", "--metrics-port", str(port)]
+                for gateway, port in self.gateway_probes.items()
+            },
         }[name]
         env = {**self.env, **self._told.get(name, {})}
         self.processes[name] = self.children.start(name, threadline(*words), env=env)
@@ -233,7 +243,7 @@ class Line:
             "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": self._bootstrap("gateway"),
         }
         ingest["THREADLINE_CLOUD_KAFKA_BOOTSTRAP"] = self._bootstrap("ingest")
-        return {"gateway": gateway, "ingest": ingest}
+        return {"ingest": ingest, **dict.fromkeys(self.gateway_names, gateway)}
 
     def _wire(self, name: str, target: int) -> int:
         return target if self.links is None else self.links.lay(name, target)

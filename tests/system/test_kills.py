@@ -38,7 +38,7 @@ def evidence(
     for service in ("postgres", "mosquitto", *(["kafka"] if route is Route.KAFKA else [])):
         need(service)
     with Children(tmp_path_factory.mktemp("kills")) as children, Links() as links:
-        line = Line(children, seed=4711 + seed, route=route, links=links)
+        line = Line(children, seed=4711 + seed, route=route, links=links, gateways=2)
         line.start_all()
         strike(line, plan(seed, SECONDS, line.parts, tuple(links.all)), SECONDS)
         line.wait(lambda: line.agent_status().uplink.connected, "the uplink to come back")

@@ -66,7 +66,7 @@ def lose_the_log(line: Line) -> None:
 
 def lose_the_queue(line: Line) -> None:
     """I2: the broker has said PUBACK, holds what nobody has taken, and loses it."""
-    line.send("gateway", signal.SIGSTOP)
+    line.send("gateway1", signal.SIGSTOP)
     published = line.agent_status().uplink.counters["frames_sent"]
     line.wait(
         lambda: line.agent_status().uplink.counters["frames_sent"] > published + 8,
@@ -76,7 +76,7 @@ def lose_the_queue(line: Line) -> None:
     for file in (line.directory / "mosquitto").glob("*.db"):
         file.unlink()
     line.restart("broker")
-    line.send("gateway", signal.SIGCONT)
+    line.send("gateway1", signal.SIGCONT)
 
 
 def lose_the_database(line: Line) -> None:
