@@ -27,7 +27,7 @@ Key = tuple[str, str, int]
 class PassComparison:
     """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early.
 
-    `unseen`: of a cycle that was scanned while the agent stood still, which says that it has no name.
+    `unseen`: scanned while the agent stood still; the pass says that it has no name.
     """
 
     equal: int = 0
