@@ -5,7 +5,7 @@ A cycle is found by station, nest and the counter as the PLC shows it.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,8 @@ def compare_passes(
             if paused and not one.names and cycle.item.outcome == "bound":
                 found.unseen += 1
                 continue
+            if paused and _reels(cycle) < one.lots:
+                one = replace(one, lots=_reels(cycle))
             _beside(database, cycle, one, stations[cycle.station], found)
     return found
 
@@ -206,9 +208,13 @@ def _feeds(cycle: CycleRecord, stored: Stored) -> Iterator[str]:
     components = {_serial(one) for one in cycle.components if DMC.fullmatch(one)}
     if components != stored.components:
         yield f"components {sorted(components)}, stored {sorted(stored.components)}"
-    lots = {one["lot"] for one in cycle.feeds if one.get("lot")}
+    lots = _reels(cycle)
     if lots != stored.lots:
         yield f"lots {sorted(lots)}, stored {sorted(stored.lots)}"
+
+
+def _reels(cycle: CycleRecord) -> frozenset[str]:
+    return frozenset(one["lot"] for one in cycle.feeds if one.get("lot"))
 
 
 def _serial(dmc: str) -> str:
