@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 import numpy as np
 from psycopg.conninfo import make_conninfo
@@ -22,10 +23,11 @@ from psycopg.conninfo import make_conninfo
 from cloud.admission import Accepted, Agent, decide
 from cloud.agents import add, read_agents
 from cloud.copying import HEADER, TRAILER, Shape, rows_of
+from cloud.counting import Count
 from cloud.db import connect
 from cloud.migrate import migrate
 from cloud.sessions import Session, open_session
-from cloud.source import Record
+from cloud.source import Move, Part, Record
 from cloud.storage import Policy, Wanted
 from cloud.storing import Work, build, prepare, store
 from protocols import codec
@@ -43,6 +45,8 @@ MANY = 4  # such transactions a round
 AGENT = "bench.line1"
 DSN_VARIABLE = "THREADLINE_BENCH_DSN"  # of another server than the embedded one
 T0 = 1_790_000_000_000_000
+PART = Part("tl.live", 0)
+OWNER = UUID(int=7)
 _NOW = datetime.fromtimestamp(T0 / 1e6 + 3600, UTC)
 
 
@@ -104,6 +108,8 @@ def _figures(rounds: Sequence[Round]) -> list[Figure]:
                   peer="raw COPY", peers=speed("raw")),
         of_rounds("frame to rows with ledger", speed("ledger"), "M rows/s", goal="ratio >= 0.95",
                   peer="without ledger", peers=speed("rows")),
+        of_rounds("frame to rows with ledger and offsets", speed("offsets"), "M rows/s",
+                  goal="ratio >= 0.95", peer="without both", peers=speed("rows")),
         of_rounds("client CPU, all", cpu("ledger"), unit, goal="<= 100",
                   peer="raw COPY", peers=cpu("raw")),
         of_rounds("client CPU: decode", cpu("decode"), unit),
@@ -121,8 +127,9 @@ class _Ways:
     def __init__(self, session: Session, agent: Agent) -> None:
         self._connection, self._books = session.storing, session.books
         self._agent = agent
-        self._records = [_record(seq) for seq in range(1, TURNS + MANY * FRAMES_MANY + 1)]
+        self._records = [sealed_second(seq) for seq in range(1, TURNS + MANY * FRAMES_MANY + 1)]
         self._buffers: list[bytes] = []
+        self._offset = 0
 
     async def learn(self) -> None:
         """Ids and partitions, and the buffers of the raw way."""
@@ -131,11 +138,17 @@ class _Ways:
         self._buffers = [self._buffer(record) for record in self._records[:TURNS]]
 
     async def round(self, number: int) -> Round:
-        await self._connection.execute("truncate sample, ledger")
-        ways: list[Way] = [self._raw, self._rows, self._ledger]
+        await self._connection.execute("truncate sample, ledger, kafka_position")
+        await self._connection.execute(
+            "insert into kafka_position (topic, part, owner) values (%s, %s, %s)",
+            [PART.topic, PART.number, OWNER],
+        )
+        self._offset = 0
+        ways: list[Way] = [self._raw, self._rows, self._ledger, self._offsets]
         found: Round = {}
         for turn in range(TURNS):
             for place in range(len(ways)):
+                await self._forget(turn)  # the same frames again are no repeats
                 await ways[(place + turn + number) % len(ways)](found, turn)
         for part in range(MANY):
             await self._many(found, TURNS + part * FRAMES_MANY)
@@ -160,6 +173,14 @@ class _Ways:
         records = self._records[turn : turn + 1]
         await _timed(found, "ledger", partial(self._store, records, found))
 
+    async def _offsets(self, found: Round, turn: int) -> None:
+        """As of a record from Kafka: its part moves on in the same transaction."""
+        at = self._offset
+        move = Move(PART, at, at + 1, at.to_bytes(16, "little"))
+        self._offset += 1
+        records, count = self._records[turn : turn + 1], Count(OWNER, (move,))
+        await _timed(found, "offsets", partial(self._store, records, {}, count))
+
     async def _many(self, found: Round, first: int) -> None:
         records = self._records[first : first + FRAMES_MANY]
         await _timed(found, "many", partial(self._store, records, {}))
@@ -169,7 +190,12 @@ class _Ways:
         async with connection.transaction(), connection.cursor().copy(Shape.F64.statement) as copy:
             await copy.write(buffer)
 
-    async def _store(self, records: Sequence[Record], found: Round) -> None:
+    async def _forget(self, turn: int) -> None:
+        await self._connection.execute("delete from ledger where seq = %s", [turn + 1])
+
+    async def _store(
+        self, records: Sequence[Record], found: Round, count: Count | None = None
+    ) -> None:
         """As ingest does it; its parts are counted one by one."""
         began = time.process_time()
         work = Work(accepted=tuple(map(self._accepted, records)))
@@ -178,7 +204,7 @@ class _Ways:
         ready = time.process_time()
         prepared = build(prepared, self._books)
         built = time.process_time()
-        await store(self._connection, self._books, prepared, _NOW)
+        await store(self._connection, self._books, prepared, _NOW, count)
         sent = time.process_time()
         for part, cpu_s in (
             ("decode", decoded - began),
@@ -207,7 +233,7 @@ async def _timed(found: Round, name: str, way: Callable[[], Awaitable[None]]) ->
     taken.cpu_s.append(time.process_time() - cpu)
 
 
-def _record(seq: int) -> Record:
+def sealed_second(seq: int, lane: Lane = Lane.LIVE) -> Record:
     """A second of a thousand tags at 100 ms, a float32 with two decimals each."""
     draw = np.random.default_rng(seq)
     tags = tuple(Tag(f"plc1.area.signal{n:04}", DataType.FLOAT32) for n in range(TAGS))
@@ -226,10 +252,10 @@ def _record(seq: int) -> Record:
     raw = codec.encode_samples(batch)
     last = int(times[-1])
     header = Header(
-        Kind.SAMPLES, Lane.LIVE, AGENT, 7, seq, 1, ROWS, (seq - 1) * ROWS, last, int(times[0]),
+        Kind.SAMPLES, lane, AGENT, 7, seq, 1, ROWS, (seq - 1) * ROWS, last, int(times[0]),
         last, last, len(raw), compressed=True, totals=Totals(seq * ROWS),
     )  # fmt: skip
-    return Record(AGENT, "live", seal(header, codec.compress(raw)).sealed, seq)
+    return Record(AGENT, lane.name.lower(), seal(header, codec.compress(raw)).sealed, seq)
 
 
 @asynccontextmanager
