@@ -54,7 +54,7 @@ BROKER: Final = "broker"
 AGENTS_FRESH_S: Final = 5.0  # how soon an agent added or released is noticed
 LASTING_S: Final = 30.0  # two of one client id end each other's connections: no reason for haste
 APPETITE: Final = Appetite(records=128, size=8 * 1024 * 1024)
-RAW_BYTES_MAX: Final = 32 * 1024 * 1024  # decoded, of one transaction; three are in the making
+RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # decoded, of one transaction: more is hardly cheaper a row
 
 
 @dataclass(frozen=True, slots=True, eq=False)

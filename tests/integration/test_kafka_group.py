@@ -109,7 +109,12 @@ def assert_exactly_once(database: Connection, sent: list[Frame]) -> None:
 def voices(count: int) -> list[AgentVoice]:
     """Of one agent each epoch has its own key in no partition: they all go to that agent's."""
     names = ("berlin.press1", "berlin.press2", "turin.oven")
-    return [AgentVoice(names[at % 3], epoch=at + 1) for at in range(count)]
+    return [AgentVoice(names[at % 3], epoch=at + 1, now_us=hour_ago_us()) for at in range(count)]
+
+
+def hour_ago_us() -> int:
+    """The processes have the system's clock; nothing may be ahead of it."""
+    return time.time_ns() // 1000 - 3_600_000_000
 
 
 def in_copy(database: Connection) -> bool:
@@ -137,7 +142,7 @@ def stop_in_copy(child: Child, database: Connection) -> None:
 def test_i10_an_ingest_stopped_inside_copy_is_ended_and_nothing_is_stored_twice(
     fleet: Fleet, plant: KafkaPlant, database: Connection
 ) -> None:
-    voice = AgentVoice()
+    (voice,) = voices(1)
     sent = large_frames(voice, 60)
     zombie = fleet.start()
     until(lambda: owners(database) == 1)

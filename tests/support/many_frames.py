@@ -6,7 +6,6 @@ from protocols.frames import Frame, Lane
 from protocols.samples import NO_CODE, DataType, SampleBatch, Tag, ValueClass
 from tests.support.frames import AgentVoice, sample
 
-T0 = 1_790_000_000_000_000
 ROWS = 20  # of a small frame
 
 
@@ -16,12 +15,13 @@ def some_frames(voice: AgentVoice, count: int, lane: Lane = Lane.LIVE) -> list[F
     return [
         voice.samples(
             [
-                sample(f"d.x{row}", DataType.INT32, T0 + number * 1000 + row, number * ROWS + row)
+                sample(f"d.x{row}", DataType.INT32, time_us + row, number * ROWS + row)
                 for row in range(ROWS)
             ],
             lane=lane,
         )
         for number in range(first, first + count)
+        for time_us in (voice.now_us + number * 1000,)
     ]
 
 
@@ -37,7 +37,7 @@ def large_frames(
         batch = SampleBatch(
             tags,
             (values % len(tags)).astype(np.int32),
-            T0 + values,
+            voice.now_us + values,
             np.full(rows, ValueClass.F64, np.uint8),
             {ValueClass.F64: values.astype(np.float64)},
             np.zeros(rows, np.uint32),
