@@ -45,7 +45,7 @@ UP_S: Final = 120.0
 LIVE_S: Final = 20.0
 LIVE_EVERY_S: Final = 0.25
 LIVE_ROWS: Final = 1500  # with the pause above 6,000 rows a second, as the measured line has
-BACKLOG_S: Final = 120  # of such a plant
+BACKLOG_S: Final = 300  # of such a plant
 
 
 def measure(stack: Stack) -> list[Figure]:
