@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from cloud.db import AsyncConnection, translated
+from cloud.db import AsyncConnection, AsyncCursor, TupleRow, translated
 from cloud.source import Move, Overtaken
 
 
@@ -22,25 +22,41 @@ class Count:
     moves: tuple[Move, ...]
 
 
-async def move(connection: AsyncConnection, count: Count) -> int:
-    """Inside the caller's transaction. Returns `log_gen`.
+class Counting:
+    """Sent on one journey with the admission, then heard: the parts stay locked to the commit."""
 
-    A move that is made already, by a commit whose answer was lost, counts as made. Overtaken: parts
-    stand elsewhere or are another's; the transaction has to end without a commit.
-    """
-    moves = count.moves
-    columns = [
-        [one.part.topic for one in moves],
-        [one.part.number for one in moves],
-        [one.expected for one in moves],
-        [one.next_offset for one in moves],
-        [one.stamp for one in moves],
-    ]
-    cursor = await connection.execute(_MOVE, [*columns, count.owner])
-    gens = [int(gen) for (gen,) in await cursor.fetchall()]
-    if len(gens) != len(moves):
-        raise Overtaken(f"{len(moves) - len(gens)} of {len(moves)} parts are counted by another")
-    return max(gens)
+    def __init__(self, connection: AsyncConnection, count: Count | None) -> None:
+        self._connection = connection
+        self._count = count
+        self._moved: AsyncCursor[TupleRow] | None = None
+
+    async def send(self) -> None:
+        """In the caller's pipeline. Without a log there is nothing to send."""
+        if self._count is None or not self._count.moves:
+            return
+        moves = self._count.moves
+        columns = [
+            [one.part.topic for one in moves],
+            [one.part.number for one in moves],
+            [one.expected for one in moves],
+            [one.next_offset for one in moves],
+            [one.stamp for one in moves],
+        ]
+        self._moved = await self._connection.execute(_MOVE, [*columns, self._count.owner])
+
+    async def log_gen(self) -> int | None:
+        """Once the pipeline has ended. None: no log.
+
+        A move that is made already, by a commit whose answer was lost, counts as made. Overtaken:
+        parts stand elsewhere or are another's; the transaction has to end without a commit.
+        """
+        if self._moved is None or self._count is None:
+            return None
+        gens = [int(gen) for (gen,) in await self._moved.fetchall()]
+        wanted = len(self._count.moves)
+        if len(gens) != wanted:
+            raise Overtaken(f"{wanted - len(gens)} of {wanted} parts are counted by another")
+        return max(gens)
 
 
 async def enlist(owner: UUID, *connections: AsyncConnection) -> None:

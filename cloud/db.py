@@ -5,7 +5,7 @@ Rule 2: a failure of the database never says anything about the data, class 22 a
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import IntEnum, StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from protocols.errors import Disconnected, Rejected
 
 __all__ = [
+    "BEGIN",
     "AsyncConnection",
     "AsyncCursor",
     "AsyncPool",
@@ -27,6 +28,8 @@ __all__ = [
     "LockKey",
     "StoreTrouble",
     "Trouble",
+    "TupleRow",
+    "committed",
     "connect",
     "connect_async",
     "lease",
@@ -137,6 +140,24 @@ async def lease(pool: AsyncPool) -> AsyncIterator[AsyncConnection]:
                 yield connection
         except PoolTimeout as error:
             raise StoreTrouble(Trouble.DOWN, str(error)) from error
+
+
+@asynccontextmanager
+async def committed(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A transaction whose `BEGIN` the caller sends, in a pipeline with its first statements.
+
+    psycopg's own waits for the answer to BEGIN, and no COPY can follow inside a pipeline.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(psycopg.Error):  # the reason is what the caller hears, not what it led to
+            await connection.rollback()
+        raise
+    await connection.commit()
+
+
+BEGIN: Final = "begin"
 
 
 @contextmanager

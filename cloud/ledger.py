@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from cloud.admission import SEQ_BITS, Accepted
-from cloud.db import AsyncConnection
+from cloud.db import AsyncConnection, AsyncCursor, TupleRow
 from protocols.codec import TIME_US_MAX, TIME_US_MIN
 from protocols.events import from_us
 from protocols.frames import Header
@@ -106,23 +106,46 @@ class LaneBook:
             self._ids[agent_id, epoch, lane] = lane_id
 
 
-async def admit(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Outcome]:
-    """Steps 1 and 2, in one journey to the server. What becomes of each entry, in their order.
+class Admission:
+    """Steps 1 and 2: sent on one journey to the server with whatever else goes with it, then heard.
 
     Of several entries of one identity the first is the one that may be admitted.
     """
-    first = {entry.frame: entry for entry in reversed(entries)}
+
+    def __init__(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+        self._connection = connection
+        self._entries = entries
+        self._first = {entry.frame: entry for entry in reversed(entries)}
+        self._inserted: AsyncCursor[TupleRow] | None = None
+
+    async def send(self) -> None:
+        """In the caller's pipeline. Of no entries there is nothing to send."""
+        if not self._entries:
+            return
+        lanes = sorted({entry.lane_id for entry in self._entries})
+        rows = [_row(entry) for entry in self._first.values()]
+        await self._connection.execute(_LOCK_LANES, [lanes])
+        self._inserted = await self._connection.execute(_INSERT, [json.dumps(rows)])
+
+    async def outcomes(self) -> list[Outcome]:
+        """What becomes of each entry, in their order, once the pipeline has ended."""
+        if self._inserted is None:
+            return []
+        admitted = {id(self._first[frame]) for (frame,) in await self._inserted.fetchall()}
+        others = [entry for entry in self._entries if id(entry) not in admitted]
+        digests = await _digests(self._connection, others)
+        return [
+            Outcome.ADMITTED if id(entry) in admitted else _outcome(entry, digests)
+            for entry in self._entries
+        ]
+
+
+async def admit(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Outcome]:
+    """Both steps alone, in the caller's transaction."""
+    admission = Admission(connection, entries)
     async with connection.pipeline():
-        await connection.execute(_LOCK_LANES, [sorted({entry.lane_id for entry in entries})])
-        inserted = await connection.execute(
-            _INSERT, [json.dumps([_row(entry) for entry in first.values()])]
-        )
-    admitted = {id(first[frame]) for (frame,) in await inserted.fetchall()}
-    others = [entry for entry in entries if id(entry) not in admitted]
-    digests = await _digests(connection, others)
-    return [
-        Outcome.ADMITTED if id(entry) in admitted else _outcome(entry, digests) for entry in entries
-    ]
+        await admission.send()
+    return await admission.outcomes()
 
 
 # Sorted, so that two transactions never wait for each other.

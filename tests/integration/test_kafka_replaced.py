@@ -30,6 +30,7 @@ async def taken(plant: KafkaPlant, dsn: str, frames: list[Frame]) -> None:
     async with kafka_ingest(plant, dsn) as bench:
         plant.send(*frames)
         await bench.until_stored(frames)
+        await bench.until(lambda: plant.said(frames[-1]) != [])
 
 
 def losses(bench: KafkaBench) -> list[tuple[object, ...]]:
