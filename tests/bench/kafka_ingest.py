@@ -49,7 +49,7 @@ BACKLOG_S: Final = 300  # of such a plant
 
 
 def measure(stack: Stack) -> list[Figure]:
-    kafka = Kafka(stack.children, home="kafka_ingest")
+    kafka = Kafka(stack.children)
     kafka.start()
     try:
         return [*_speeds(stack, kafka), *_catching_up(stack, kafka)]

@@ -5,7 +5,7 @@ switch is here and not in the product: what is patched is what a careless change
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -45,22 +45,24 @@ def digest_ignored(patch: pytest.MonkeyPatch) -> None:
 def ledger_left_out(patch: pytest.MonkeyPatch) -> None:
     """Whatever comes is admitted."""
 
-    async def admit(_: object, entries: Sequence[object]) -> list[ledger.Outcome]:
-        return [ledger.Outcome.ADMITTED for _ in entries]
+    async def outcomes(self: ledger.Admission) -> list[ledger.Outcome]:
+        return [ledger.Outcome.ADMITTED for _ in self._entries]
 
-    patch.setattr(storing, "admit", admit)
+    patch.setattr(ledger.Admission, "send", _nothing)
+    patch.setattr(ledger.Admission, "outcomes", outcomes)
 
 
 def admission_after_copy(patch: pytest.MonkeyPatch) -> None:
     """Look first, copy, and write into the ledger last, as if nobody came in between."""
+    send, hear = ledger.Admission.send, ledger.Admission.outcomes
 
-    async def look(connection: Any, entries: Sequence[ledger.Entry]) -> list[ledger.Outcome]:
-        known = await ledger._digests(connection, entries)
+    async def outcomes(self: ledger.Admission) -> list[ledger.Outcome]:
+        known = await ledger._digests(self._connection, self._entries)
         return [
             ledger._outcome(entry, known)
             if (entry.lane_id, entry.header.seq) in known
             else ledger.Outcome.ADMITTED
-            for entry in entries
+            for entry in self._entries
         ]
 
     real = storing._Transaction._copy
@@ -68,10 +70,18 @@ def admission_after_copy(patch: pytest.MonkeyPatch) -> None:
     async def copy(self: Any, rows: Any) -> None:
         await real(self, rows)
         if self._prepared.entries:
-            await ledger.admit(self._connection, self._prepared.entries)
+            admission = ledger.Admission(self._connection, self._prepared.entries)
+            async with self._connection.pipeline():
+                await send(admission)
+            await hear(admission)
 
-    patch.setattr(storing, "admit", look)
+    patch.setattr(ledger.Admission, "send", _nothing)
+    patch.setattr(ledger.Admission, "outcomes", outcomes)
     patch.setattr(storing._Transaction, "_copy", copy)
+
+
+async def _nothing(_: object) -> None:
+    """What is left out."""
 
 
 def compaction_without_lock(patch: pytest.MonkeyPatch) -> None:
@@ -87,8 +97,11 @@ def offset_before_commit(patch: pytest.MonkeyPatch) -> None:
         connection: Any, books: Any, prepared: Any, now: Any, count: Any = None
     ) -> storing.Stored:
         if count is not None and count.moves:
+            alone = counting.Counting(connection, count)
             with translated():
-                await counting.move(connection, count)
+                async with connection.pipeline():
+                    await alone.send()
+                await alone.log_gen()
         return await real(connection, books, prepared, now, count)
 
     patch.setattr(ingest, "store", store)
