@@ -26,6 +26,7 @@ class Answers:
         self._metrics = metrics
         self._logged: list[Logged] = []
         self._due = asyncio.Event()
+        self._silent = asyncio.Event()
 
     def note(self, records: Sequence[Record]) -> None:
         """Kafka confirmed these."""
@@ -36,12 +37,19 @@ class Answers:
         """The broker is back: what was remembered can go."""
         self._due.set()
 
+    async def said(self) -> None:
+        """Wait until nothing is left to say."""
+        while self._logged:
+            self._silent.clear()
+            await self._silent.wait()
+
     async def run(self) -> None:
         while True:
             await self._due.wait()
             await asyncio.sleep(GATHER_S)
             self._due.clear()
             self._say()
+            self._silent.set()
 
     def _say(self) -> None:
         logged, self._logged = self._logged, []

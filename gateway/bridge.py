@@ -9,6 +9,7 @@ Rule 3: `logged` is said of what Kafka confirmed, also when the connection it ca
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,12 +39,14 @@ class Pace:
         stall_s: without a confirmation this long, Kafka is asked what is wrong.
         leave_s: and this long, the broker is left.
         inspect_s: Kafka's settings are looked at so often, whatever happens.
+        drain_s: at the end, for what is held.
         retry: between two tries with either side.
     """
 
     stall_s: float = 10.0
     leave_s: float = 30.0
     inspect_s: float = 60.0
+    drain_s: float = 3.0
     retry: Backoff = field(default_factory=lambda: Backoff(first_s=0.5, limit_s=15.0))
 
 
@@ -68,22 +71,45 @@ class Bridge:
         self._held = Held()
         self._answers = Answers(intake, metrics)
         self._room = asyncio.Event()  # Kafka confirms, and little is held: the broker may be opened
+        self._news = asyncio.Event()  # something was confirmed
         self._is_open = False  # the session with Kafka
         self._is_taking = False
         self._away_since_s = clock.monotonic_s()  # of Kafka, while there is no session
         self._looked_s = clock.monotonic_s()
         self._trouble: Trouble | None = None  # found by looking, ends the session
 
-    async def run(self) -> None:
+    async def run(self, told: asyncio.Event) -> None:
+        """`told`: to end; what is held gets a moment to be confirmed first."""
+        self._standing.begin()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(for_ever(self._write_for_ever()))
-                tasks.create_task(for_ever(self._take_for_ever()))
-                tasks.create_task(for_ever(self._answers.run()))
-                tasks.create_task(for_ever(self._watch_for_ever()))
+                taking = tasks.create_task(for_ever(self._take_for_ever()))
+                rest = [
+                    tasks.create_task(for_ever(self._write_for_ever())),
+                    tasks.create_task(for_ever(self._answers.run())),
+                    tasks.create_task(for_ever(self._watch_for_ever())),
+                ]
+                await told.wait()
+                taking.cancel()
+                await self._drain()
+                for task in rest:
+                    task.cancel()
         finally:
             await self._intake.close()
             await self._outlet.close()
+
+    async def _drain(self) -> None:
+        """A moment for what is held: spares its agents half a minute, and ingest a repeat."""
+        with contextlib.suppress(TimeoutError, Disconnected):
+            async with asyncio.timeout(self._pace.drain_s):
+                while self._held.messages:
+                    await self._settled()
+                await self._answers.said()
+                await self._intake.answered()
+
+    async def _settled(self) -> None:
+        self._news.clear()
+        await self._news.wait()
 
     async def _write_for_ever(self) -> None:
         attempt = 0
@@ -127,7 +153,9 @@ class Bridge:
         for outcome, count in Counter(map(outcome_of, records)).items():
             self._metrics.frames.labels(outcome).inc(count)
         self._metrics.confirm_s.observe(now_s - records[0].taken_s)
-        self._flow()
+        self._news.set()
+        if self._held.oldest_s(now_s) <= self._pace.stall_s:
+            self._flow()
 
     def _flow(self) -> None:
         """Kafka takes what it is given."""
@@ -206,7 +234,7 @@ class Bridge:
             await asyncio.sleep(WATCH_S)
             now_s = self._clock.monotonic_s()
             ill = self._standing.is_down(Part.KAFKA)
-            ill = ill or self._held.waiting_s(now_s) > self._pace.stall_s
+            ill = ill or self._held.oldest_s(now_s) > self._pace.stall_s
             wait_s = self._pace.stall_s if ill else self._pace.inspect_s
             if self._is_open and now_s - self._looked_s > wait_s:
                 await self._look()
@@ -218,11 +246,13 @@ class Bridge:
         """What Kafka's settings are now, and when nothing is confirmed: why."""
         try:
             self._heed(await self._outlet.inspect())
-            waiting_s = self._held.waiting_s(self._clock.monotonic_s())
-            if waiting_s > self._pace.stall_s:
-                why = f"it answers, but has confirmed nothing for {waiting_s:.0f} s"
+            oldest_s = self._held.oldest_s(self._clock.monotonic_s())
+            if oldest_s > self._pace.stall_s:
+                oldest = self._held.unconfirmed[0]
+                what = f"{oldest.topic} of {oldest.key.decode()}"
+                why = f"it answers, but has not confirmed {what} for {oldest_s:.0f} s"
                 self._standing.down(Part.KAFKA, "kafka_stalled", why)
-            elif waiting_s == 0.0:
+            elif oldest_s == 0.0:
                 self._flow()
         except Trouble as trouble:
             self._standing.down(Part.KAFKA, trouble.state, trouble.reason)

@@ -40,6 +40,12 @@ class Held:
         """How long records have waited without any confirmation; 0: none waits."""
         return 0.0 if self._since_s is None else now_s - self._since_s
 
+    def oldest_s(self, now_s: float) -> float:
+        """For how long the first of the unconfirmed records waits; 0: none waits."""
+        for record in self._unconfirmed:
+            return now_s - record.taken_s
+        return 0.0
+
     def add(self, messages: Iterable[Message], records: Iterable[Record], now_s: float) -> None:
         """In order of receipt; a message without a record is done already."""
         for message in messages:

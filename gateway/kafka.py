@@ -113,6 +113,7 @@ class _Session:
         self._done: list[Record] = []
         self._news = asyncio.Event()
         self._trouble: Trouble | None = None
+        self._bug: BaseException | None = None
         self._pump: asyncio.Task[None] | None = None
         self.burial: asyncio.Task[None] | None = None
 
@@ -123,6 +124,7 @@ class _Session:
                 for topic in TOPICS:
                     self._numbers[topic] = sorted(await self._producer.partitions_for(topic))
         self._pump = asyncio.get_running_loop().create_task(self._pump_for_ever())
+        self._pump.add_done_callback(self._pump_ended)
 
     def write(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -136,6 +138,8 @@ class _Session:
 
     async def confirmed(self) -> Sequence[Record]:
         while not self._done:
+            if self._bug is not None:
+                raise self._bug
             if self._trouble is not None:
                 raise self._trouble
             self._news.clear()
@@ -171,6 +175,12 @@ class _Session:
                     await self._send(self._ready.popleft())
         except Trouble as trouble:
             self._fail(trouble)
+
+    def _pump_ended(self, pump: "asyncio.Task[None]") -> None:
+        """Anything but trouble is a bug, and whoever waits for confirmations must hear of it."""
+        if not pump.cancelled() and pump.exception() is not None:
+            self._bug = pump.exception()
+            self._news.set()
 
     async def _send(self, place: _Partition) -> None:
         with translated():

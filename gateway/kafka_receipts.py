@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, errors
 
 from gateway.kafka_access import START_S, KafkaAccess, client_options, translated
 from gateway.lasting import end
@@ -73,8 +73,8 @@ class KafkaLetterbox:
     async def sent(self) -> None:
         now_s = asyncio.get_running_loop().time()
         if self._has_news and now_s - self._committed_s > COMMIT_S:
-            with translated():
-                await self._there().commit()
+            with translated(), suppress(errors.CommitFailedError, errors.RebalanceInProgressError):
+                await self._there().commit()  # moved to another member: it brings them again
             self._has_news = False
             self._committed_s = now_s
 

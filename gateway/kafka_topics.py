@@ -102,6 +102,7 @@ def _topic(found: Any, settings: dict[str, str]) -> Topic:
         min((len(one["replicas"]) for one in partitions), default=0),
         min((len(one["isr"]) for one in partitions), default=0),
         settings,
+        sum(one["leader"] < 0 for one in partitions),
     )
 
 

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -32,11 +32,8 @@ from gateway.standing import Part, Standing
 from protocols.errors import Busy, Disconnected
 from protocols.retry import Backoff
 
+END_S: Final = 10.0  # for what is held, and for connections to close
 RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
-
-
-class _Runs(Protocol):
-    def run(self) -> Coroutine[None, None, None]: ...
 
 
 async def run_gateway(settings: GatewaySettings) -> None:
@@ -59,12 +56,17 @@ async def run_gateway(settings: GatewaySettings) -> None:
             tasks.create_task(one)
             for one in (
                 _serve_probes(settings, standing, metrics),
-                _supervise(lambda: Bridge(intake, outlet, standing, metrics, clock), told),
-                _supervise(lambda: Mail(letterbox, intake, standing, metrics, clock), told),
+                _supervise(
+                    lambda: Bridge(intake, outlet, standing, metrics, clock).run(told), told
+                ),
+                _supervise(lambda: Mail(letterbox, intake, standing, metrics, clock).run(), told),
             )
         ]
+        probes, bridge, mail = work
         await told.wait()
-        for task in work:
+        mail.cancel()
+        await asyncio.wait([bridge], timeout=END_S)
+        for task in (probes, bridge):
             task.cancel()
 
 
@@ -83,13 +85,13 @@ async def refuse_unfit(mqtt: MqttSettings) -> None:
         structlog.get_logger("gateway").info("the broker is not there yet", reason=away.reason)
 
 
-async def _supervise(make: Callable[[], _Runs], told: asyncio.Event) -> None:
+async def _supervise(work: Callable[[], Coroutine[None, None, None]], told: asyncio.Event) -> None:
     """`told`: to end. A bug may hide the cancellation, and nothing is to begin anew then."""
     log = structlog.get_logger("gateway.running")
     attempt = 0
     while not told.is_set():
         try:
-            await for_ever(make().run())
+            await for_ever(work())
         except Exception:
             log.exception("a bug; the part begins anew")
         await asyncio.sleep(RETRY.delay_s(attempt, 0.0))

@@ -88,6 +88,10 @@ class Standing:
             self._log.info("up", part=part.value)
             self._metrics.state.state(self.state)
 
+    def begin(self) -> None:
+        """What was taken before is no longer waited for: its senders send it again."""
+        self._waiting = 0
+
     def took(self, messages: int) -> None:
         if self._waiting == 0:
             self._waiting_since_s = self._clock.monotonic_s()

@@ -36,13 +36,17 @@ SETTINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic as it is. `replicas`, `in_sync`: of the partition that has fewest."""
+    """One topic as it is. `replicas`, `in_sync`: of the partition that has fewest.
+
+    `leaderless`: partitions that nobody leads, so that nobody takes anything for them.
+    """
 
     name: str
     partitions: int
     replicas: int
     in_sync: int
     settings: Mapping[str, str]
+    leaderless: int = 0
 
     @property
     def needed_in_sync(self) -> int:
@@ -158,6 +162,14 @@ def _of_topic(topic: Topic) -> Iterator[Finding]:
             topic.name,
             f"{topic.in_sync} in sync",
             f"Kafka takes nothing below min.insync.replicas = {topic.needed_in_sync}",
+            "Bring the missing brokers back.",
+            "kafka_stalled",
+        )
+    if topic.leaderless:
+        yield Finding(
+            topic.name,
+            f"{topic.leaderless} of {topic.partitions} partitions",
+            "nobody leads them",
             "Bring the missing brokers back.",
             "kafka_stalled",
         )

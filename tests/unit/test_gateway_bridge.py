@@ -53,14 +53,16 @@ class Rig:
 
 @asynccontextmanager
 async def running(
-    intake: FakeIntake | None = None, outlet: FakeOutlet | None = None, settle_s: float = 1.0
+    intake: FakeIntake | None = None,
+    outlet: FakeOutlet | None = None,
+    told: asyncio.Event | None = None,
 ) -> AsyncIterator[Rig]:
     clock, metrics = LoopClock(), Metrics()
     rig = Rig(intake or FakeIntake(), outlet or FakeOutlet(), Standing(clock, metrics), metrics)
     bridge = Bridge(rig.intake, rig.outlet, rig.standing, metrics, clock, Pace())
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bridge.run())
-        await asyncio.sleep(settle_s)
+        task = tasks.create_task(bridge.run(told or asyncio.Event()))
+        await asyncio.sleep(1)
         yield rig
         task.cancel()
 
@@ -210,7 +212,7 @@ async def test_a_stalled_kafka_is_named_and_the_broker_left_and_all_goes_on_by_i
         assert rig.is_subscribed()
         await asyncio.sleep(20)
         assert not rig.is_subscribed()
-        assert rig.standing.health().reason.startswith("it answers, but has confirmed nothing")
+        assert rig.standing.health().reason.startswith("it answers, but has not confirmed tl.live")
         await asyncio.sleep(300)
         assert (rig.intake.opened, rig.intake.acknowledged) == (1, [])
         rig.outlet.confirm(rig.outlet.written)
@@ -400,3 +402,45 @@ async def test_the_agent_of_the_topic_is_answered_never_the_headers() -> None:
         assert [letter.agent for letter in rig.intake.sent] == [AGENT]
         with contextlib.suppress(Disconnected):
             await asyncio.sleep(0)
+
+
+async def test_one_stuck_partition_is_named_while_others_flow_and_the_broker_is_not_left() -> None:
+    async with running(outlet=FakeOutlet(confirms=False)) as rig:
+        rig.publish(1)
+        await asyncio.sleep(0.1)
+        for seq in range(2, 60):
+            rig.publish(seq)
+            await asyncio.sleep(1)
+            rig.outlet.confirm(rig.outlet.written[1:])
+        assert rig.standing.state == "kafka_stalled"
+        assert "tl.live of plant1.a" in rig.standing.health().reason
+        assert rig.is_subscribed()
+        rig.outlet.confirm(rig.outlet.written)
+        await asyncio.sleep(0.1)
+        assert rig.standing.state == "running"
+
+
+async def test_told_to_end_what_is_held_gets_a_moment() -> None:
+    told = asyncio.Event()
+    async with running(outlet=FakeOutlet(confirms=False), told=told) as rig:
+        numbers = rig.publish(1, 2)
+        await asyncio.sleep(0.1)
+        told.set()
+        await asyncio.sleep(0.1)
+        rig.publish(3)  # not taken any more: another gateway's
+        rig.outlet.confirm(rig.outlet.written)
+        await asyncio.sleep(0.5)
+        assert rig.intake.acknowledged == numbers
+        assert (rig.written, rig.logged) == ([1, 2], [1, 2])
+        assert not rig.is_subscribed()
+
+
+async def test_told_to_end_it_waits_no_longer_than_that() -> None:
+    told = asyncio.Event()
+    async with running(outlet=FakeOutlet(confirms=False), told=told) as rig:
+        rig.publish(1)
+        await asyncio.sleep(0.1)
+        told.set()
+        await asyncio.sleep(3.1)
+        assert not rig.is_subscribed()
+        assert rig.intake.acknowledged == []
