@@ -46,7 +46,7 @@ class KafkaAccess:
     key: Path | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    mechanism: Mechanism = Mechanism.SCRAM_SHA_512
+    mechanism: Mechanism = Mechanism.PLAIN
 
     @property
     def is_encrypted(self) -> bool:

@@ -155,7 +155,7 @@ class _Connection:
         """Connected and subscribed. Disconnected: not now. ConfigError: not with this broker."""
         try:
             async with asyncio.timeout(CONNECT_S):
-                await asyncio.to_thread(self._connect)
+                await self._connected()
                 self._listen()
                 await self._ready
         except _Speechless as ended:
@@ -229,8 +229,22 @@ class _Connection:
         client.on_socket_unregister_write = _nothing
         return client
 
-    def _connect(self) -> None:
+    async def _connected(self) -> None:
         """In a thread: paho resolves, connects and shakes hands by waiting."""
+        connecting = self._loop.run_in_executor(None, self._connect)
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(self._give_up)
+            raise
+
+    def _give_up(self, connecting: "asyncio.Future[None]") -> None:
+        """A connection that came too late."""
+        connecting.exception()  # looked at, so that nobody reports it as forgotten
+        if self._client.wire is not None:
+            self._client.wire.close()
+
+    def _connect(self) -> None:
         settings = self._settings
         if settings.ca is not None:
             self._tls = tls_context(settings)

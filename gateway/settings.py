@@ -55,7 +55,7 @@ class GatewaySettings(BaseModel):
     kafka_key: Path | None = None
     kafka_username: str | None = None
     kafka_password: SecretStr | None = None
-    kafka_mechanism: Mechanism = Mechanism.SCRAM_SHA_512
+    kafka_mechanism: Mechanism = Mechanism.PLAIN
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9465
 

@@ -5,10 +5,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import ingest, kafka_ingest, ledger, line, report
+from tests.bench import gateway, ingest, kafka_ingest, ledger, line, report
 from threadline.stack import Stack, open_stack
 
 MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {
+    "gateway": gateway.measure,
     "ingest": ingest.measure,
     "ledger": ledger.measure,
     "kafka_ingest": kafka_ingest.measure,

@@ -20,6 +20,7 @@ from typing import Final
 
 import psutil
 
+from tests.bench.gateway_legs import RAW
 from tests.bench.report import Figure, of_rounds
 from threadline.broker import BrokerSettings, Mosquitto
 from threadline.children import Child, Children, wait_until
@@ -45,7 +46,8 @@ class Rig:
 
 
 def measure(stack: Stack) -> list[Figure]:
-    with _rig(stack.children) as rig:
+    own = stack.children.directory / "gateway"
+    with Children(own) as children, _rig(children) as rig:
         figures = [figure for size, n in SIZES.items() for figure in _of_size(rig, size, n)]
         return [*figures, *_memory(rig)]
 
@@ -72,7 +74,7 @@ def _subscribed_s(rig: Rig, size: int, count: int) -> float:
     with _leg("subscribe", _broker(rig), size, count) as leg:
         assert leg.stdout is not None
         assert leg.stdout.readline() == "ready\n"
-        _flood(rig, size, count)
+        _flood(rig, size, count, RAW)
         return float(json.loads(leg.stdout.read())["cpu_s"])
 
 
@@ -83,7 +85,7 @@ def _produced_s(rig: Rig, size: int, count: int) -> float:
 
 
 def _through_gateway(rig: Rig, size: int, count: int) -> float:
-    """Seconds of CPU of the gateway. The raw subscriber's group is gone: nobody else takes."""
+    """Seconds of CPU of the gateway, until the last frame is confirmed."""
     process = psutil.Process(rig.gateway.pid)
     until = _carried(rig) + count
     before = _cpu_s(process)
@@ -99,7 +101,7 @@ def _through_gateway(rig: Rig, size: int, count: int) -> float:
 def _memory(rig: Rig) -> list[Figure]:
     """Kafka is stopped, agents go on sending until the gateway takes no more, then time passes."""
     process = psutil.Process(rig.gateway.pid)
-    seconds = float(os.environ.get(SECONDS_AWAY, "60"))
+    seconds = float(os.environ.get(SECONDS_AWAY, "300"))
     before = process.memory_info().rss / 2**20
     os.kill(rig.kafka.child.pid, signal.SIGSTOP)
     try:
@@ -139,16 +141,18 @@ def _broker(rig: Rig) -> str:
     return f"{rig.broker.host}:{rig.broker.port}"
 
 
-def _flood(rig: Rig, size: int, count: int) -> None:
-    with _leg("flood", _broker(rig), size, count) as leg:
+def _flood(rig: Rig, size: int, count: int, root: str = "tl") -> None:
+    with _leg("flood", _broker(rig), size, count, root) as leg:
         if leg.wait(READY_S * 3):
             raise AssertionError("the flood failed")
 
 
 @contextmanager
-def _leg(name: str, address: str, size: int, count: int) -> Iterator["subprocess.Popen[str]"]:
+def _leg(
+    name: str, address: str, size: int, count: int, *more: str
+) -> Iterator["subprocess.Popen[str]"]:
     command: Sequence[str] = [
-        sys.executable, "-m", MODULE, name, address, str(size), str(count),
+        sys.executable, "-m", MODULE, name, address, str(size), str(count), *more,
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leg:
         try:

@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 
 from protocols.frames import Header, Kind, Lane, Totals, seal
 
+RAW: Final = "raw"  # topics that no gateway takes a share of
 AGENTS: Final = tuple(f"bench.line{number}" for number in range(8))
 HEAD_BYTES: Final = 190  # about what a header takes of the size asked for
 DIFFERENT_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -35,7 +36,7 @@ def main() -> None:
     leg, address, size, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     host, _, port = address.rpartition(":")
     if leg == "flood":
-        flood(host, int(port), size, count)
+        flood(host, int(port), size, count, sys.argv[5])
         return
     told = (
         subscribe(host, int(port), count)
@@ -63,10 +64,13 @@ def frames(size: int, count: int) -> Sequence[tuple[str, bytes, bytes]]:
     return found
 
 
-def flood(host: str, port: int, size: int, count: int) -> None:
-    """MQTT 3.1.1 by hand: packets are made before the clock of anybody else starts."""
+def flood(host: str, port: int, size: int, count: int, root: str) -> None:
+    """MQTT 3.1.1 by hand: packets are made before the clock of anybody else starts.
+
+    `root`: of the topics, `tl` or RAW.
+    """
     made = [
-        _publish_packet(f"tl/1/{agent}/live".encode(), head + payload)
+        _publish_packet(f"{root}/1/{agent}/live".encode(), head + payload)
         for agent, head, payload in frames(size, count)
     ]
     with socket.create_connection((host, port)) as wire:
@@ -128,7 +132,7 @@ def subscribe(host: str, port: int, count: int) -> dict[str, float]:
         CallbackAPIVersion.VERSION2, client_id="raw", protocol=paho.MQTTv5, manual_ack=True
     )
     client.on_message = on_message
-    client.on_connect = lambda client, *_: client.subscribe("$share/raw/tl/1/+/live", 1)
+    client.on_connect = lambda client, *_: client.subscribe(f"$share/raw/{RAW}/1/+/live", 1)
     client.on_subscribe = _say_ready
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's own
     properties.ReceiveMaximum = RECEIVE_MAX

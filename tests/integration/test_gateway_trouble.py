@@ -27,6 +27,7 @@ from tests.support.mqtt_agents import MqttAgents
 from tests.support.services import need
 from threadline.broker import BrokerSettings, Mosquitto, Tls
 from threadline.children import Children
+from threadline.kafka import Kafka
 
 pytestmark = pytest.mark.integration
 
@@ -359,3 +360,19 @@ async def test_i5_a_backlog_of_old_frames_survives_retention_and_by_event_time_i
     )
     await until(lambda: read_all(guarded.bootstrap, "by.event.time") == [])
     assert len(stored(guarded, "tl.backlog", "old.a")) == 10
+
+
+async def test_topics_that_make_themselves_are_refused(tmp_path: Path, broker: Mosquitto) -> None:
+    need("kafka")
+    with Children(tmp_path / "loose") as children:
+        loose = Kafka(children, settings={"auto.create.topics.enable": "true"})
+        loose.start()
+        gateway = GatewayProcess(children, broker, loose.bootstrap)
+        make_topics(gateway)
+        done = await asyncio.to_thread(gateway.call, "check", "--output", "json")
+        assert done.returncode == 1
+        (fault,) = [one for one in json.loads(done.stdout) if one["state"] == "topic_settings"]
+        assert fault["part"] == "auto.create.topics.enable"
+        assert "auto.create.topics.enable=false" in fault["remedy"]
+        gateway.start()
+        await gateway.until_state("topic_settings")
