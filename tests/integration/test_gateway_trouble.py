@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +16,11 @@ import psutil
 import pytest
 
 from gateway.topics import TOPICS
-from protocols.frames import Frame, Header, Kind, Lane, seal
+from protocols.frames import Frame
 from tests.support.certificates import Authority
 from tests.support.gateway_fakes import frame
 from tests.support.gateway_process import GatewayProcess, has_frames, make_topics, stored, until
-from tests.support.kafka_client import delete_topic, make_topic, read_all, write
+from tests.support.kafka_client import delete_topic
 from tests.support.kafka_guarded import PASSWORD, USER, GuardedKafka
 from tests.support.mqtt_agents import MqttAgents
 from tests.support.services import need
@@ -32,7 +31,6 @@ from threadline.kafka import Kafka
 pytestmark = pytest.mark.integration
 
 HELD_BYTES_MAX = 16 * 1024 * 1024
-DAY_MS = 86_400_000
 
 
 @pytest.fixture(scope="module")
@@ -332,34 +330,6 @@ async def test_over_tls_on_both_sides_with_certificates(
             await agents.until(lambda: len(set(agents.logged("tls.b"))) == 200)
             await agents.until(lambda: 9 in agents.logged("tls.a"))
         await asyncio.to_thread(guarded.forbid_all)
-
-
-async def test_i5_a_backlog_of_old_frames_survives_retention_and_by_event_time_it_would_not(
-    broker: Mosquitto, gateway: GatewayProcess, guarded: GuardedKafka
-) -> None:
-    """The other topic shows that old records are deleted here as soon as they are looked at."""
-    gateway.start()
-    old_ms = time.time_ns() // 1_000_000 - 8 * DAY_MS
-    await asyncio.to_thread(
-        lambda: make_topic(
-            guarded.bootstrap, "by.event.time", message_timestamp_type="CreateTime",
-            retention_ms=str(7 * DAY_MS),
-        )
-    )  # fmt: skip
-    async with agents_of(broker) as agents:
-        await gateway.until_state("running")
-        for seq in range(1, 11):
-            header = Header(
-                Kind.SAMPLES, Lane.BACKLOG, "old.a", 7, seq, rows=1, sealed_at=old_ms * 1000,
-                t_min=old_ms * 1000, t_max=old_ms * 1000,
-            )  # fmt: skip
-            agents.publish("backlog", seal(header, b"x").sealed, "old.a")
-        await agents.until(lambda: len(set(agents.logged("old.a"))) == 10)
-    await asyncio.to_thread(
-        lambda: write(guarded.bootstrap, "by.event.time", [(b"old.a", b"x")] * 10, time_ms=old_ms)
-    )
-    await until(lambda: read_all(guarded.bootstrap, "by.event.time") == [])
-    assert len(stored(guarded, "tl.backlog", "old.a")) == 10
 
 
 async def test_topics_that_make_themselves_are_refused(tmp_path: Path, broker: Mosquitto) -> None:

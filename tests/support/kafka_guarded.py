@@ -1,7 +1,6 @@
 """A Kafka with guards at its doors: passwords at one, certificates at another, rights behind both.
 
-The plain door is the test's own: whoever comes by it may do everything. Old records are deleted
-quickly, so that retention can be seen.
+The plain door is the test's own: whoever comes by it may do everything.
 """
 
 from pathlib import Path
@@ -45,8 +44,6 @@ class GuardedKafka(Kafka):
             ),
             "authorizer.class.name": _AUTHORIZER,
             "super.users": "User:ANONYMOUS",
-            "log.retention.check.interval.ms": "300",
-            "log.initial.task.delay.ms": "500",
             **_tls(children.directory, authority),
         }
         super().__init__(children, side_doors=doors, settings=settings)
