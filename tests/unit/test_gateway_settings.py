@@ -1,5 +1,6 @@
 """Settings of the gateway: where they come from, and every mistake at once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ WHOLE = {"kafka_bootstrap": "k1:9092,k2:9092", "kafka_group": "plant1"}
 
 
 def mistakes(
-    given: dict[str, object], environment: dict[str, str] | None = None, file: Path | None = None
+    given: Mapping[str, object], environment: dict[str, str] | None = None, file: Path | None = None
 ) -> list[str]:
     with pytest.raises(ConfigError) as said:
         read_settings(given, environment or {}, file)
