@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -155,11 +155,13 @@ class Line:
         self.processes[name] = self.children.start(name, threadline(*words), env=env)
 
     def kill(self, name: str) -> None:
-        """kill -9, nothing else."""
+        """kill -9, nothing else. What it had forked goes on, and sees it: also if it was stopped."""
+        forked = self._family(name)[1:]
         if name in SERVERS:
             getattr(self, name).kill()
         else:
             self.children.kill(self.processes[name])
+        _signal(forked, signal.SIGCONT)
 
     def restart(self, name: str) -> None:
         if name in SERVERS:
@@ -174,11 +176,16 @@ class Line:
             self.agent_pauses.append(Stretch(now_us, now_us))
         elif name == "agent" and sent is signal.SIGCONT:
             self.agent_pauses.append(Stretch(self.agent_pauses.pop().from_us, now_us))
+        _signal(self._family(name), sent)
+
+    def _family(self, name: str) -> list[psutil.Process]:
+        """It and what it has forked; nobody if it has just been killed."""
         child = getattr(self, name).child if name in SERVERS else self.processes[name]
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may just have been killed
+        try:
             parent = psutil.Process(child.pid)
-            for one in [parent, *parent.children(recursive=True)]:
-                one.send_signal(sent)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def command(self, *words: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -269,6 +276,12 @@ class Line:
         except Disconnected:
             return False
         return True
+
+
+def _signal(processes: Sequence[psutil.Process], sent: signal.Signals) -> None:
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(sent)
 
 
 _BEHIND = """
