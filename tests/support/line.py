@@ -155,7 +155,7 @@ class Line:
         self.processes[name] = self.children.start(name, threadline(*words), env=env)
 
     def kill(self, name: str) -> None:
-        """kill -9, nothing else. What it had forked goes on, and sees it: also if it was stopped."""
+        """kill -9, nothing else. What it had forked goes on and sees it, also if it was stopped."""
         forked = self._family(name)[1:]
         if name in SERVERS:
             getattr(self, name).kill()
