@@ -73,8 +73,8 @@ class Positions:
         """None: another one took some of them meanwhile."""
         columns = _columns(parts)
         with translated():
-            await connection.execute(_MAKE_PARTS, columns)
             ended = await self._end_owners(connection, columns)
+            await connection.execute(_MAKE_PARTS, columns)
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock(%s)", [LockKey.LOG])
                 lost = await self._know(connection, topics)
@@ -235,9 +235,14 @@ def _columns(parts: Iterable[Part]) -> list[list[Any]]:
     return [[part.topic for part in ordered], [part.number for part in ordered]]
 
 
+# Whoever counts a part holds its row to the commit: of rows that are there nothing may wait.
 _MAKE_PARTS: Final = """
     insert into kafka_position (topic, part)
-    select * from unnest(%s::text[], %s::int4[]) on conflict do nothing
+    select w.* from unnest(%s::text[], %s::int4[]) as w (topic, part)
+    where not exists (
+        select from kafka_position p where p.topic = w.topic and p.part = w.part
+    )
+    on conflict do nothing
 """
 
 _OWNERS: Final = """
