@@ -73,7 +73,8 @@ class Ended:
         if cycle.started_us is None:
             begun_us = max(cycle.begun_us, fresh.after_us or cycle.begun_us)
             return replace(fresh, after_us=begun_us, last_us=begun_us)
-        fresh = replace(fresh, last_us=not_later(used_us, until_us))
+        named = state.name is not None
+        fresh = replace(fresh, last_us=not_later(used_us, until_us), last_named=named)
         if self._may_be_two():
             return replace(fresh, missed=UNKNOWN_MANY)
         return replace(fresh, missed=missed, heard_us=cycle.heard_us)

@@ -20,7 +20,8 @@ NameKey = tuple[str, str, str]
 class Freshness:
     """A read counts after the first and up to the last time; the one before `start_us` is best.
 
-    `last_us`: reads up to it were used; a read must surely have been made after it.
+    `last_us`: reads up to it were used; a read must surely have been made after it, unless the last
+    cycle has a name of its own (`last_named`): a read that came with its end is the next one's.
     `missed`: cycles that nobody saw since the last one; a read may have been for them, unless it
     was surely made after `heard_us`, since when nothing was overlooked.
     """
@@ -31,6 +32,7 @@ class Freshness:
     last_us: int | None = None
     missed: int = 0
     heard_us: int | None = None
+    last_named: bool = False
 
 
 def polled_witnesses(plan: NestPlan) -> list[WitnessPlan]:
@@ -154,9 +156,10 @@ def _within(read: Read, fresh: Freshness) -> bool:
     if read.at_us > fresh.until_us or (after_us is not None and read.at_us <= after_us):
         return False
     since_us = made_us(read)
+    is_prompt = read.at_us - since_us <= _UNSURE_US
     if fresh.last_us is not None and since_us < fresh.last_us:
-        return False
-    return after_us is None or read.at_us - since_us <= _UNSURE_US or since_us >= after_us
+        return is_prompt and fresh.last_named
+    return after_us is None or is_prompt or since_us >= after_us
 
 
 def _standing(witness: WitnessPlan, state: TextState) -> list[Claim]:

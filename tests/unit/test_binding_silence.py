@@ -601,3 +601,38 @@ def _before(seconds: int) -> BindingConfig:
     written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
     written["stations"][1]["items"]["fresh"] = {"before_s": seconds, "after_s": 5}
     return BindingConfig.model_validate(written)
+
+
+class TestPrompt:
+    def test_the_next_scan_seen_with_the_end_before_is_the_next_cycles(self) -> None:
+        """Nobody was silent: between two polls one part left and the next was scanned."""
+        made = idle_bench()
+        scanned(made, "a", dmc(1))
+        made.wait(0.4)
+        clamped(made, "a", 101)
+        made.wait(1)
+        pressed(made, "a")
+        scanned(made, "a", dmc(2))
+        made.wait(0.1, ("scanner20",))
+        made.set({"p20.a.clamped": False})
+        made.wait(0.4)
+        clamped(made, "a", 102)
+        made.wait(1)
+        pressed(made, "a")
+        made.wait(7)
+        assert refs(made) == {101: serial(1), 102: serial(2)}
+
+    def test_after_a_nameless_pass_it_may_be_that_ones(self) -> None:
+        made = idle_bench()
+        clamped(made, "a", 101)
+        made.wait(1)
+        pressed(made, "a")
+        scanned(made, "a", dmc(1))
+        made.wait(0.1, ("scanner20",))
+        made.set({"p20.a.clamped": False})
+        made.wait(0.4)
+        clamped(made, "a", 102)
+        made.wait(1)
+        pressed(made, "a")
+        made.wait(7)
+        assert refs(made)[102] is None
