@@ -114,7 +114,7 @@ def _values(function: int, pdu: bytes) -> tuple[int, bytes]:
         return start, struct.pack(">H", word)
     data = pdu[6:]
     expected = (word + 7) // 8 if function == WRITE_COILS else 2 * word
-    if not word or pdu[5] != expected or len(data) != expected:
+    if not word or len(data) != expected or pdu[5] != expected:
         raise ValueError
     return start, unpack_bits(data, word) if function == WRITE_COILS else data
 
