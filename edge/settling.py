@@ -90,7 +90,7 @@ def _compare(book: Book, receipt: Receipt, now_us: int) -> bool:
     if receipt.store_id and _changed(book, _STORE_ID, receipt.store_id):
         renew |= {State.LOGGED, State.STORED}
         book.counts["store_changes"] += 1
-    if receipt.log_gen is not None and _changed(book, _LOG_GEN, str(receipt.log_gen)):
+    if receipt.log_gen is not None and _is_raised(book, receipt.log_gen, anew=bool(renew)):
         renew |= {State.LOGGED}
         book.counts["log_changes"] += 1
     if renew:
@@ -116,6 +116,17 @@ def _changed(book: Book, name: str, value: str) -> bool:
     if before != value:
         book.store.set_note(name, value)
     return before not in (None, value)
+
+
+def _is_raised(book: Book, log_gen: int, *, anew: bool) -> bool:
+    """Several ingests may answer around a raise in any order: an older word changes nothing.
+
+    `anew`: another store counts for itself, maybe from lower on.
+    """
+    before = book.store.note(_LOG_GEN)
+    if before is None or anew or log_gen > int(before):
+        book.store.set_note(_LOG_GEN, str(log_gen))
+    return before is not None and log_gen > int(before)
 
 
 def _named(book: Book, run: Run) -> list[Entry]:

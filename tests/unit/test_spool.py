@@ -252,6 +252,28 @@ def test_i3_another_log_makes_new_what_was_only_logged(case: Case) -> None:
     assert case.states(Lane.LIVE) == [State.NEW, State.STORED]
 
 
+def test_i3_an_older_word_of_the_log_makes_nothing_new_again(case: Case) -> None:
+    """Two ingests answer: one before it knew of the raise, and later than the other."""
+    for number in (1, 2):
+        case.write(number)
+    first, second = case.frames(Lane.LIVE)
+    case.hear(Said.STORED, [second], log_gen=2)
+    case.hear(Said.LOGGED, [first])
+    assert not case.hear(Said.STATE, [], log_gen=1).renewed
+    assert not case.hear(Said.STATE, [], log_gen=2).renewed
+    assert case.states(Lane.LIVE) == [State.LOGGED, State.STORED]
+
+
+def test_another_store_counts_its_logs_for_itself(case: Case) -> None:
+    case.write(1)
+    frames = case.frames(Lane.LIVE)
+    case.hear(Said.STORED, frames, store_id="a", log_gen=5)
+    assert case.hear(Said.STATE, [], store_id="b", log_gen=1).renewed
+    case.hear(Said.LOGGED, frames)
+    assert case.hear(Said.STATE, [], store_id="b", log_gen=2).renewed
+    assert case.states(Lane.LIVE) == [State.NEW]
+
+
 def test_a_gateway_knows_no_store(case: Case) -> None:
     case.write(1)
     frames = case.frames(Lane.LIVE)
