@@ -197,6 +197,7 @@ ELSEWHERE: dict[str, str] = {
         (f"cloud.compaction:compact_lane:{n}" for n in range(2, 6)),
         "asked by test_compaction.py of TimescaleDB too",
     ),
+    "cloud.dead_letters:settle_as_stored:1": "no letter here can be stored after all",
 }
 
 # Plain tables of the Kafka route, where no sample is touched: asked with a real Kafka beside.
