@@ -13,7 +13,7 @@ help: ## List these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## A whole line on this machine: simulated plant to trace (DEMO_SECONDS=60 ends by itself; KAFKA=1: through Kafka)
-	@DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/threadline demo $(if $(KAFKA),--route kafka)
+	@DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/threadline demo $(if $(filter-out 0 no,$(KAFKA)),--route kafka)
 
 test: $(STAMP) ## Every test, on real servers; what is missing is skipped by name
 	$(BIN)/python -m pytest

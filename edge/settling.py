@@ -20,7 +20,7 @@ _LOG_GEN: Final = "log_gen"
 _LANES: Final = frozenset(int(lane) for lane in Lane)
 _OF_AGENT: Final = ("unknown_agent", "set_aside")  # reasons of `later` that are not of one frame
 _SINGLE: Final = "single copy"
-ANSWER_US: Final = 15_000_000  # a receipt that takes longer is not on its way any more
+ANSWER_US: Final = 1_000_000  # receipts of a lane come in order but for two ingests at once
 _SETTLING: Final = (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER)
 
 

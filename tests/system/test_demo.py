@@ -36,9 +36,9 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
-def start(directory: Path, seconds: str = "") -> subprocess.Popen[str]:
+def start(directory: Path, seconds: str = "", *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "threadline", "demo", "--directory", str(directory)],
+        [sys.executable, "-m", "threadline", "demo", "--directory", str(directory), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -103,6 +103,19 @@ def test_a_demo_with_an_end_proves_itself(directory: Path) -> None:
     figures = [line for line in lines if line.startswith("[00:")]
     assert len(figures) > LIFE_S / 8
     assert not re.search(r"finished 0$", figures[-1])
+    assert recorded(directory) == {}
+
+
+def test_a_demo_through_kafka_proves_itself_too(directory: Path) -> None:
+    need("kafka")
+    demo = start(directory, "25", "--route", "kafka")
+    printed, _ = demo.communicate(timeout=PATIENCE_S)
+    lines = printed.splitlines()
+    assert demo.returncode == 0, printed
+    assert re.fullmatch(r"plant1\.line1: \d+ stored, 0 missing, 0 duplicate", lines[-1]), printed
+    assert "PostgreSQL, mosquitto and Kafka are up" in printed
+    figures = [line for line in lines if line.startswith("[00:")]
+    assert re.search(r"gateway [1-9]\d* frames/s", figures[-1]), figures[-1]
     assert recorded(directory) == {}
 
 
