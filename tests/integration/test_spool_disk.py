@@ -365,8 +365,7 @@ class FailingDisk:
     def __init__(self, *, keeps_the_last: bool) -> None:
         self.stores = [MemoryStore()]
         self._keeps_the_last = keeps_the_last
-        self.refusals = 0
-        self.in_doubt: MemoryStore | None = None
+        self.refuses = False
 
     def break_at_commit(self) -> None:
         """The next commit fails; whether it reached the disk nobody knows."""
@@ -382,8 +381,7 @@ class FailingDisk:
         store.commit = fail  # type: ignore[method-assign]  # a disk that fails now
 
     def reopen(self) -> tuple[Store, list[Entry]]:
-        if self.refusals:
-            self.refusals -= 1
+        if self.refuses:
             raise Broken("still failing")
         self.stores.append(self.stores[-1].crash())
         return self.stores[-1], []
@@ -424,14 +422,17 @@ async def test_while_no_file_can_be_had_the_handover_fills_and_then_goes_on() ->
     disk = FailingDisk(keeps_the_last=False)
     async with writing(spool_on(disk.stores[0]), disk) as writer:
         await put(writer, 1)
-        disk.refusals = 3
+        disk.refuses = True
         disk.break_at_commit()
         late = [writer.put(cuts.cut(2, events=1))]
         await until(writer, lambda: writer.standing.state == BROKEN)
-        while (handover := put_if_room(writer, len(late) + 2)) is not None:
-            late.append(handover)
-            await asyncio.sleep(0.05)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
+            while (handover := put_if_room(writer, len(late) + 2)) is not None:
+                late.append(handover)
+                await asyncio.sleep(0.05)
+        assert writer.standing.state == BROKEN
+        disk.refuses = False
+        async with asyncio.timeout(20):
             await writer.room()
             for handover in late:
                 await handover.wait_synced()
