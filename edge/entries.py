@@ -198,6 +198,11 @@ class Store(Protocol):
     def turned(self, state: State, before_us: int, frames_max: int) -> Sequence[Entry]:
         """Entries that came into this state before a time, by time of sealing."""
 
+    def passed(
+        self, stream: Stream, up_to_seq: int, before_us: int, frames_max: int
+    ) -> Sequence[Entry]:
+        """LOGGED entries of a stream up to a seq that were so before a time, in order of seq."""
+
     def mark(self, entries: Iterable[Entry], state: State, now_us: int) -> None: ...
 
     def renew(self, states: Collection[State], now_us: int) -> int:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge.book import PAGE, Book
-from edge.entries import Entry, Key, State
+from edge.entries import Entry, Key, State, Stream
 from protocols.frames import Lane
 from protocols.receipts import Receipt, Run, Said
 
 _STORE_ID: Final = "store_id"
 _LOG_GEN: Final = "log_gen"
 _LANES: Final = frozenset(int(lane) for lane in Lane)
-_OF_AGENT: Final = ("unknown_agent", "set_aside")  # reasons of `later` that are not of one frame
+OF_AGENT: Final = ("unknown_agent", "set_aside")  # reasons of `later` that are not of one frame
 _SINGLE: Final = "single copy"
 ANSWER_US: Final = 1_000_000  # receipts of a lane come in order but for two ingests at once
 _SETTLING: Final = (Said.LOGGED, Said.STORED, Said.REJECTED, Said.FORKED, Said.LATER)
@@ -77,7 +77,7 @@ def _hear(book: Book, run: Run, named: Sequence[Entry], now_us: int) -> bool:
         book.quarantine(named, f"rejected: {run.reason or 'no reason'}", now_us)
     if run.kind is Said.LOGGED and reason.startswith(_SINGLE):
         book.count_single_copy(sum(entry.state is State.NEW for entry in named))
-    if named and run.kind is Said.LATER and reason.startswith(_OF_AGENT):
+    if named and run.kind is Said.LATER and reason.startswith(OF_AGENT):
         book.doubt(doubted=True)
     return False
 
@@ -100,12 +100,10 @@ def _compare(book: Book, receipt: Receipt, now_us: int) -> bool:
 
 def _ask_again(book: Book, run: Run, now_us: int) -> bool:
     """`run.first` is the highest seq of its lane that is stored. True: entries are new again."""
-    waiting = book.store.turned(State.LOGGED, now_us - ANSWER_US, PAGE)
-    passed = [
-        entry
-        for entry in waiting
-        if (entry.key.epoch, entry.key.lane) == (run.epoch, run.lane) and entry.key.seq <= run.first
-    ]
+    if run.lane not in _LANES:
+        return False
+    stream = Stream(run.epoch, Lane(run.lane))
+    passed = book.store.passed(stream, run.first, now_us - ANSWER_US, PAGE)
     book.store.mark(passed, State.NEW, now_us)
     book.counts["frames_asked_again"] += len(passed)
     return bool(passed)

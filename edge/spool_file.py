@@ -159,6 +159,17 @@ class SpoolFile:
             (state, before_us, before_us, frames_max),
         )
 
+    def passed(
+        self, stream: Stream, up_to_seq: int, before_us: int, frames_max: int
+    ) -> Sequence[Entry]:
+        if stream not in self._numbers:
+            return ()
+        low = self._numbers[stream] << SEQ_BITS
+        return self._entries(  # by state: what is logged is little beside what is kept stored
+            "WHERE state = ? AND +id BETWEEN ? AND ? AND since < ? ORDER BY id LIMIT ?",
+            (State.LOGGED, low, low + min(up_to_seq, _SEQ_MASK), before_us, frames_max),
+        )
+
     def mark(self, entries: Iterable[Entry], state: State, now_us: int) -> None:
         for entry in entries:
             self._db.change(

@@ -17,7 +17,7 @@ import structlog
 
 from edge.entries import Holding, Key
 from edge.link import Broker, Link
-from edge.settling import Settled
+from edge.settling import OF_AGENT, Settled
 from edge.spool import Taken
 from edge.window import FRAME_BYTES_MAX, Again, Later, Take, Window
 from protocols.driver import Clock
@@ -34,7 +34,6 @@ BACKLOG_AHEAD_FRAMES: Final = 16
 HELLO_S: Final = 60.0
 STEADY_S: Final = 10.0  # a session that ends sooner is another failed try
 REST_S: Final = 0.02
-_AGENT_REASONS: Final = ("unknown_agent", "set_aside")
 _GONE: Final = (Said.REJECTED, Said.FORKED)
 _LANES: Final = frozenset(int(lane) for lane in Lane)
 _CHANNELS: Final = {Lane.NONE: HELLO} | {lane: channel for channel, lane in LANES.items()}
@@ -244,7 +243,7 @@ class Uplink:
                 await asyncio.sleep(busy.retry_after_s)
 
     def _put_off(self, run: Run, keys: frozenset[Key]) -> None:
-        about = Later.AGENT if (run.reason or "").startswith(_AGENT_REASONS) else Later.FRAME
+        about = Later.AGENT if (run.reason or "").startswith(OF_AGENT) else Later.FRAME
         now_s = self._clock.monotonic_s()
         for key, _ in _named(run):
             if key in keys:
@@ -301,11 +300,10 @@ def _ahead_max(chosen: Take | Again) -> int:
 
 
 def _a_little(chosen: Take) -> Take:
-    frames, size = BACKLOG_AHEAD_FRAMES, FRAME_BYTES_MAX
     return replace(
         chosen,
-        frames_max=min(chosen.frames_max, frames),
-        bytes_max=min(chosen.bytes_max, size),
+        frames_max=min(chosen.frames_max, BACKLOG_AHEAD_FRAMES),
+        bytes_max=min(chosen.bytes_max, FRAME_BYTES_MAX),
     )
 
 

@@ -212,6 +212,21 @@ def test_turned_are_those_that_came_into_a_state_before_a_time(opened: Opened) -
     assert seqs(store.turned(State.STORED, NOW_US + 99, 1)) == [1]
 
 
+def test_passed_are_those_logged_of_one_stream_up_to_a_seq_and_before_a_time(
+    opened: Opened,
+) -> None:
+    store = opened.store
+    store.append([frame(seq) for seq in (1, 2, 3, 4, 5)] + [frame(1, EVENTS)], NOW_US)
+    store.mark([found(store, EVENTS, 1)], State.LOGGED, NOW_US)
+    store.mark([found(store, LIVE, seq) for seq in (1, 2, 5)], State.LOGGED, NOW_US)
+    store.mark([found(store, LIVE, 3)], State.STORED, NOW_US)
+    store.mark([found(store, LIVE, 4)], State.LOGGED, NOW_US + 1)
+    assert seqs(store.passed(LIVE, 4, NOW_US + 1, 9)) == [1, 2]
+    assert seqs(store.passed(LIVE, 2**63 - 1, NOW_US + 2, 9)) == [1, 2, 4, 5]
+    assert seqs(store.passed(LIVE, 5, NOW_US + 2, 3)) == [1, 2, 4]
+    assert list(store.passed(Stream(7, Lane.LIVE), 9, NOW_US + 9, 9)) == []
+
+
 def test_the_quarantine_keeps_bytes_and_reason_until_it_is_told_to_forget(opened: Opened) -> None:
     key = Key(*LIVE, 4)
     opened.store.set_aside(key, EPOCH, b"abc", "rejected: no", NOW_US)

@@ -120,6 +120,20 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda one: one.sealed_at_us)[:frames_max]
 
+    def passed(
+        self, stream: Stream, up_to_seq: int, before_us: int, frames_max: int
+    ) -> Sequence[Entry]:
+        self._check()
+        found = [
+            entry
+            for key, entry in sorted(self._now.entries.items())
+            if key.stream == stream
+            and key.seq <= up_to_seq
+            and entry.state is State.LOGGED
+            and entry.since_us < before_us
+        ]
+        return found[:frames_max]
+
     def mark(self, entries: Iterable[Entry], state: State, now_us: int) -> None:
         self._check()
         for entry in entries:

@@ -298,6 +298,21 @@ def test_what_is_logged_and_passed_by_what_is_stored_is_asked_for_again(case: Ca
     assert case.states(Lane.LIVE) == [State.STORED, State.STORED, State.STORED, State.LOGGED]
 
 
+def test_what_waits_in_other_lanes_hides_nothing_that_is_asked_for_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log behind a slow cloud holds much backlog that was sealed long before what is live."""
+    monkeypatch.setattr("edge.settling.PAGE", 2)
+    for number in (1, 2, 3):
+        case.write(number, lane=Lane.BACKLOG)
+    case.write(4)
+    case.hear(Said.LOGGED, case.frames(Lane.BACKLOG))
+    case.hear(Said.LOGGED, case.frames(Lane.LIVE))
+    told = Receipt(agent="plant1.a", store_id="a", runs=(head_of(case, 1),))
+    assert case.spool.settle(told, NOW_US + ANSWER_US + 1).renewed
+    assert case.states(Lane.LIVE) == [State.NEW]
+
+
 def head_of(case: Case, seq: int) -> Run:
     return Run(epoch=case.spool.epoch, lane=int(Lane.LIVE), kind=Said.STATE, first=seq)
 
