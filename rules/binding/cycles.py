@@ -1,6 +1,6 @@
 """Compiles how a nest's cycles are seen: what is polled, what is read on request, and when."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -8,7 +8,7 @@ from protocols.driver import Mode
 from protocols.samples import DataType, ValueClass
 from rules.binding.config import CycleConfig, KeyConfig, MailboxConfig, StationConfig
 from rules.binding.parts import compile_edge
-from rules.binding.plan import EdgesPlan, KeyPlan, MailboxPlan, Source, TagFacts
+from rules.binding.plan import EdgePlan, EdgesPlan, KeyPlan, MailboxPlan, Source, TagFacts
 from rules.binding.resolve import (
     BIT,
     INTEGER,
@@ -187,7 +187,7 @@ def _polled(scope: Scope, text: str, classes: frozenset[ValueClass]) -> Source |
 def _edges(scope: Scope, station: StationConfig, nest_id: str, reads: Reads) -> Way:
     here, config = scope.at("cycle"), station.cycle
     end_found = here.at("end", "edge").tag(config.end.edge, BIT) if config.end else None
-    key_set, end_set = f"{nest_id} key", f"{nest_id} end"
+    end_set = f"{nest_id} end"
     late = _read_late(scope.at("read_at_end"), station, lambda path: reads.add(end_set, path))
 
     def obtain(at: Scope, found: Found) -> Source | None:
@@ -199,30 +199,46 @@ def _edges(scope: Scope, station: StationConfig, nest_id: str, reads: Reads) -> 
         return None
 
     polling = here.obtaining(lambda at, found: _only_polled(at, found, end_found))
-    start = compile_edge(polling.at("start"), config.start) if config.start else None
-    end = compile_edge(polling.at("end"), config.end) if config.end and end_found else None
+    bits = _start_and_end(polling, config, end_found)
     key = _edges_key(polling.at("key"), config.key, end_found) if config.key else None
-    if start and end and start.source.device != end.source.device:
-        here.problem(
+    if bits is None or (config.key and not key):
+        return Way(None, obtain)
+    cycle = EdgesPlan(
+        start=bits[0],
+        end=bits[1],
+        key=key,
+        key_set=_guard(scope, key, late, (f"{nest_id} key", reads)),
+        read_sets=(end_set,) if late else (),
+        max_us=int(config.max_s * 1_000_000) if config.max_s else None,
+    )
+    return Way(cycle, obtain)
+
+
+def _start_and_end(
+    scope: Scope, cycle: CycleConfig, end_found: Found | None
+) -> tuple[EdgePlan, EdgePlan] | None:
+    start = compile_edge(scope.at("start"), cycle.start) if cycle.start else None
+    end = compile_edge(scope.at("end"), cycle.end) if cycle.end and end_found else None
+    if start is None or end is None:
+        return None
+    if start.source.device != end.source.device:
+        scope.problem(
             f"{start.source.path}, {end.source.path}",
             "start and end are on two devices, so their order is not certain",
             "Use two bits of one device.",
         )
-    if not (start and end) or (config.key and not key):
-        return Way(None, obtain)
-    device_of_reads = {scope.tags[path].device for path in reads.sets.get(end_set, {})}
-    guarded = key is not None and device_of_reads == {key.count.device}
-    if guarded and key is not None:
-        reads.add(key_set, key.count.path)
-    cycle = EdgesPlan(
-        start=start,
-        end=end,
-        key=key,
-        key_set=key_set if guarded else None,
-        read_sets=(end_set,) if device_of_reads else (),
-        max_us=int(config.max_s * 1_000_000) if config.max_s else None,
-    )
-    return Way(cycle, obtain)
+    return start, end
+
+
+def _guard(
+    scope: Scope, key: KeyPlan | None, late: Set[str], into: tuple[str, Reads]
+) -> str | None:
+    """The read set of the counter: on one device with what is read late, it tells whose that is."""
+    if key is None or {scope.tags[path].device for path in late} != {key.count.device}:
+        return None
+    name, reads = into
+    reads.add(name, key.count.path)
+    return name
 
 
 def _only_polled(at: Scope, found: Found, end: Found | None) -> Source | None:
