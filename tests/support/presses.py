@@ -15,7 +15,7 @@ from protocols.events import EndedBy, GapEvent, NameEvent, NameRef, PassEvent, P
 from protocols.events import to_us as us_of
 from protocols.samples import SampleBatch
 from rules.binding.config import BindingConfig
-from tests.support.binding import compiled, stations
+from tests.support.binding import compiled, written_stations
 from tests.support.plc import POLL_US, Bench
 from tests.support.stations import bench, dmc
 
@@ -137,7 +137,7 @@ _POLLED: Final = {
 
 @cache
 def _written() -> dict[str, Any]:
-    return stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return written_stations()
 
 
 def manner_of(random: Random, **fixed: Any) -> Manner:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from protocols.events import NameRef
 from tests.support.binding import compiled, plant_tags
 from tests.support.plc import Bench
 
+PRESS = "L1/PRESS20"
 TAKEN = {
     "st010.taken": "st010.ready",
     "f07.scan_taken": "f07.scan_ready",
@@ -14,6 +16,11 @@ TAKEN = {
 
 def dmc(number: int, material: str = "EDU") -> str:
     return f"P{material}#S{number:012}#VTLD"
+
+
+def serial(number: int) -> NameRef:
+    """The name in `dmc`."""
+    return NameRef(scheme="serial", issuer="TLD", value=f"{number:012}")
 
 
 def bench(**options: Any) -> Bench:
@@ -36,6 +43,13 @@ def bench(**options: Any) -> Bench:
                 f"scanner20.{nest}_no": 0,
             }
         )
+    return made
+
+
+def idle_bench(**options: Any) -> Bench:
+    """The press and its scanner alone, after a few polls."""
+    made = bench(devices=frozenset({"p20", "scanner20"}), **options)
+    made.poll(3)
     return made
 
 
@@ -121,3 +135,28 @@ def press(made: Bench, nest: str, count: int, code: str | None, **options: Any) 
     made.wait(0.4)
     unclamped(made, nest)
     made.wait(0.4)
+
+
+def cycle(made: Bench, count: int, *, skip: tuple[str, ...] = ()) -> None:
+    """Of nest a, without a scan; `skip`: who is silent meanwhile."""
+    clamped(made, "a", count)
+    made.wait(1, skip)
+    pressed(made, "a")
+    made.wait(1, skip)
+    made.set({"p20.a.clamped": False})
+    made.wait(1, skip)
+
+
+def counted_at_end(made: Bench, count: int) -> None:
+    clamped(made, "a", count - 1)
+    made.wait(0.5)
+    pressed(made, "a")
+    made.set({"p20.a.cycle_no": count})
+    made.wait(0.5)
+    unclamped(made, "a")
+    made.wait(0.5)
+
+
+def refs(made: Bench) -> dict[int, NameRef | None]:
+    """What each pass of nest a says itself; late names are said by others."""
+    return {event.key.count: event.items[0].ref for event in made.passes(PRESS, "a")}

@@ -4,43 +4,24 @@ from typing import Any
 
 import pytest
 
-from protocols.events import (
-    EndedBy,
-    HolderRef,
-    NameEvent,
-    NameRef,
-    Outcome,
-    PassRef,
-    Verdict,
-    to_us,
-)
+from protocols.events import EndedBy, Outcome, Verdict, to_us
 from protocols.samples import SEVERITY_MASK
-from rules.binding.config import BindingConfig
-from tests.support.binding import compiled, one_station, stations, without_counter
+from tests.support.binding import compiled, without_counter
 from tests.support.plc import Bench
 from tests.support.presses import gaps
 from tests.support.stations import (
+    PRESS,
     bench,
     clamped,
+    counted_at_end,
     dmc,
+    idle_bench,
     press,
     pressed,
     scanned,
+    serial,
     unclamped,
 )
-
-PRESS = "L1/PRESS20"
-DEVICES = frozenset({"p20", "scanner20"})
-
-
-def serial(number: int) -> NameRef:
-    return NameRef(scheme="serial", issuer="TLD", value=f"{number:012}")
-
-
-def idle_bench(**options: Any) -> Bench:
-    made = bench(devices=DEVICES, **options)
-    made.poll(3)
-    return made
 
 
 def test_a_cycle_becomes_a_pass_with_everything_in_it() -> None:
@@ -147,13 +128,7 @@ class TestCounting:
     def test_a_plc_that_counts_at_the_end_is_understood(self) -> None:
         made = idle_bench()
         for count in (101, 102, 103):
-            clamped(made, "a", count - 1)
-            made.wait(0.5)
-            pressed(made, "a")
-            made.set({"p20.a.cycle_no": count})
-            made.wait(0.5)
-            unclamped(made, "a")
-            made.wait(0.3)
+            counted_at_end(made, count)
         assert made.counts(PRESS) == [101, 102, 103]
         assert gaps(made) == []
 
@@ -419,242 +394,3 @@ class TestCurves:
         made.wait(0.5)
         assert "force_max" in made.passes(PRESS)[0].missing
         assert made.passes(PRESS)[0].curves[0].n == 5
-
-
-class TestNames:
-    def test_a_text_that_stands_still_is_stale(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        scanned(made, "a", dmc(1))
-        made.poll(3)
-        made.idle(30)
-        press(made, "a", 102, None)
-        (item,) = made.passes(PRESS)[1].items
-        assert (item.ref, item.how) == (None, Outcome.STALE)
-        assert item.witnesses[0].raw == dmc(1)
-        assert made.alarms[-1].key == "L1/PRESS20/a unnamed"
-
-    def test_what_stood_there_when_the_agent_started_is_stale(self) -> None:
-        made = bench()
-        scanned(made, "a", dmc(1))
-        made.poll(3)
-        press(made, "a", 101, None)
-        assert made.passes(PRESS)[0].items[0].how is Outcome.STALE
-
-    def test_the_same_serial_read_again_is_the_next_attempt(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        press(made, "a", 102, dmc(1))
-        first, second = made.passes(PRESS)
-        assert first.items[0].ref == second.items[0].ref == serial(1)
-
-    def test_a_stamp_tells_a_second_read_from_a_text_that_stands_still(self) -> None:
-        written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        trust = {"read": "scanner20.{nest}", "stamp": "scanner20.{nest}_no"}
-        written["stations"][1]["items"]["trust"] = [trust]
-        made = idle_bench(plan=compiled(BindingConfig.model_validate(written)))
-        made.set({"scanner20.a": dmc(1), "scanner20.a_no": 1})
-        made.poll(3)
-        press_without_scan(made, 101)
-        made.set({"scanner20.a_no": 2})  # read again: the same text
-        made.poll(3)
-        press_without_scan(made, 102)
-        press_without_scan(made, 103)
-        hows = [event.items[0].how for event in made.passes(PRESS)]
-        assert hows == [Outcome.BOUND, Outcome.BOUND, Outcome.STALE]
-
-    def test_no_read_is_no_read_however_long_it_stands(self) -> None:
-        made = idle_bench()
-        scanned(made, "a", "NOREAD")
-        made.poll(3)
-        press_without_scan(made, 101)
-        press_without_scan(made, 102)
-        assert [event.items[0].how for event in made.passes(PRESS)] == [Outcome.NO_READ] * 2
-
-    def test_a_second_try_after_a_no_read_names_the_item(self) -> None:
-        made = idle_bench()
-        scanned(made, "a", "NOREAD")
-        made.poll(3)
-        press(made, "a", 101, dmc(1))
-        (item,) = made.passes(PRESS)[0].items
-        assert (item.ref, item.how) == (serial(1), Outcome.BOUND)
-        assert [one.outcome for one in item.witnesses] == [Outcome.BOUND, Outcome.NO_READ]
-
-    def test_two_serials_in_one_cycle_are_a_conflict_and_both_are_kept(self) -> None:
-        made = idle_bench()
-        scanned(made, "a", dmc(1))
-        made.poll(3)
-        clamped(made, "a", 101)
-        made.wait(0.4)
-        scanned(made, "a", dmc(2))
-        made.wait(0.4)
-        pressed(made, "a")
-        made.wait(0.5)
-        (item,) = made.passes(PRESS)[0].items
-        assert (item.ref, item.how) == (serial(1), Outcome.CONFLICT)
-        assert [one.ref for one in item.witnesses] == [serial(1), serial(2)]
-        assert [one.outcome for one in item.witnesses] == [Outcome.BOUND, Outcome.CONFLICT]
-        assert "L1/PRESS20/a conflict" in [alarm.key for alarm in made.alarms]
-
-    def test_two_scans_of_one_serial_in_one_cycle_are_one(self) -> None:
-        made = idle_bench()
-        scanned(made, "a", dmc(1))
-        made.poll(2)
-        scanned(made, "a", "")
-        made.poll(2)
-        press(made, "a", 101, dmc(1))
-        (item,) = made.passes(PRESS)[0].items
-        assert (item.ref, item.how) == (serial(1), Outcome.BOUND)
-
-    def test_a_read_long_before_the_start_does_not_count(self) -> None:
-        made = idle_bench()
-        scanned(made, "a", dmc(1))
-        made.idle(25)
-        press_without_scan(made, 101)
-        assert made.passes(PRESS)[0].items[0].how is Outcome.STALE
-
-    def test_a_read_after_the_end_names_the_item_of_the_pass(self) -> None:
-        made = idle_bench()
-        press_without_scan(made, 101)
-        assert made.passes(PRESS)[0].items[0].ref is None
-        made.poll(10)
-        scanned(made, "a", dmc(1))
-        made.wait(28)
-        (named,) = made.of_kind("name")
-        assert isinstance(named, NameEvent)
-        assert named.item == PassRef(pass_id=made.passes(PRESS)[0].pass_id)
-        assert named.names == (serial(1),)
-
-    def test_a_read_after_the_end_names_nothing_if_a_cycle_may_have_been_missed(self) -> None:
-        made = idle_bench()
-        press_without_scan(made, 101)
-        scanned(made, "a", dmc(1))
-        made.wait(1)
-        made.wait(3, skip=["p20"])
-        made.wait(28)
-        assert made.of_kind("name") == []
-
-    def test_a_read_too_late_names_nothing(self) -> None:
-        made = idle_bench()
-        press_without_scan(made, 101)
-        made.wait(6)
-        scanned(made, "a", dmc(1))
-        made.idle(30)
-        assert made.of_kind("name") == []
-
-    def test_one_read_between_two_cycles_is_the_next_ones(self) -> None:
-        """A no-read must not shift every name after it by one."""
-        made = idle_bench()
-        press_without_scan(made, 101)
-        for count in (102, 103, 104):
-            press(made, "a", count, dmc(count))
-        made.idle(30)
-        named = [event.items[0].ref for event in made.passes(PRESS)]
-        assert named == [None, serial(102), serial(103), serial(104)]
-        assert made.of_kind("name") == []
-
-    def test_two_reads_between_two_cycles_are_one_for_each(self) -> None:
-        made = idle_bench()
-        press_without_scan(made, 101)
-        scanned(made, "a", dmc(101))
-        made.wait(1)
-        press(made, "a", 102, dmc(102))
-        (named,) = made.of_kind("name")
-        assert isinstance(named, NameEvent)
-        assert named.names == (serial(101),)
-        assert made.passes(PRESS)[1].items[0].ref == serial(102)
-        assert made.passes(PRESS)[1].items[0].how is Outcome.BOUND
-
-    def test_a_refused_reuse_is_not_bound(self) -> None:
-        written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        written["stations"][1]["items"]["same_again"] = "reused"
-        made = idle_bench(plan=compiled(BindingConfig.model_validate(written)))
-        press(made, "a", 101, dmc(1))
-        press(made, "a", 102, dmc(1))
-        (item,) = made.passes(PRESS)[1].items
-        assert (item.ref, item.how) == (None, Outcome.REUSED)
-
-
-def press_without_scan(made: Bench, count: int) -> None:
-    clamped(made, "a", count)
-    made.wait(0.6)
-    pressed(made, "a")
-    made.wait(0.4)
-    made.set({"p20.a.clamped": False})
-    made.wait(0.4)
-
-
-class TestValues:
-    STATION = """
-station: L1/X
-cycle:
-  start: {edge: p20.a.clamped}
-  end: {edge: p20.a.done}
-  key: {count: p20.a.cycle_no, modulus: 32768}
-items: {trust: ["carrier/{st010.rfid}"]}
-values:
-- {name: first, tag: p20.oil_temp, how: at_start}
-- {name: last, tag: p20.oil_temp}
-- {name: most, tag: p20.oil_temp, how: max}
-- {name: least, tag: p20.oil_temp, how: min, low: 5}
-- {name: when, tag: p20.oil_temp, how: at_trigger, trigger: {edge: p20.b.done}}
-- {name: result, tag: p20.a.result}
-- {name: text, tag: st010.dmc}
-- {name: bit, tag: p20.b.done}
-"""
-
-    def test_of_every_kind(self) -> None:
-        made = idle_bench(plan=compiled(one_station(self.STATION)))
-        made.devices |= {"st010"}
-        made.set({"st010.dmc": "free text", "st010.rfid": "C7"})
-        clamped(made, "a", 101)
-        for temp in (10.0, 30.0, 4.0):
-            made.set({"p20.oil_temp": temp, "p20.b.done": temp == 30.0})
-            made.wait(0.3)
-        made.set({"p20.oil_temp": 20.0, "p20.a.result": 3})
-        made.poll(1)
-        pressed(made, "a", result=2)
-        made.wait(0.5)
-        (told,) = made.passes()
-        values = {value.name: value for value in told.values}
-        numbers = {name: one.num for name, one in values.items() if one.num is not None}
-        assert numbers == {"first": 10.0, "last": 20.0, "most": 30.0, "least": 4.0, "when": 30.0}
-        assert values["least"].ok is False
-        assert values["result"].int_ == 2
-        assert values["text"].text == "free text"
-        assert values["bit"].bool_ is False
-        assert told.items[0].ref == HolderRef(holder="carrier/C7")
-        assert told.items[0].verdict is Verdict.NOT_JUDGED
-        assert told.missing == ()
-
-    def test_a_trigger_that_did_not_come_leaves_its_value_out(self) -> None:
-        made = idle_bench(plan=compiled(one_station(self.STATION)))
-        made.devices |= {"st010"}
-        press(made, "a", 101, None)
-        assert "when" in made.passes()[0].missing
-
-    def test_a_running_cycle_is_told_where_it_is_asked_for(self) -> None:
-        config = one_station(self.STATION + "open: true\n")
-        made = idle_bench(plan=compiled(config))
-        made.devices |= {"st010"}
-        press(made, "a", 101, None)
-        clamped(made, "a", 102)
-        made.wait(0.5)
-        opened = made.passes()[-1]
-        assert (opened.key.count, opened.ended) == (102, None)
-        pressed(made, "a")
-        made.wait(0.5)
-        closed = made.passes()[-1]
-        assert closed.replaces == (opened.id,)
-        assert closed.pass_id == opened.pass_id
-        assert made.counts() == [101, 101, 102, 102]
-
-
-def test_a_clock_set_back_does_not_stop_the_station() -> None:
-    made = idle_bench()
-    press(made, "a", 101, dmc(1))
-    made.now_us -= 3_600_000_000
-    for count in (102, 103):
-        press(made, "a", count, dmc(count))
-    made.idle(15)
-    assert made.counts(PRESS) == [101, 102, 103]

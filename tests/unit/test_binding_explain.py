@@ -2,7 +2,7 @@
 
 from rules.binding.config import BindingConfig
 from rules.binding.explain import explain
-from tests.support.binding import compiled, one_station, stations
+from tests.support.binding import compiled, one_station, written_stations
 
 QUESTIONS = ("serial is missing", "serial is stale", "serial comes twice", "end is missed")
 
@@ -33,7 +33,7 @@ def test_a_hand_shake_cannot_miss_its_end() -> None:
 
 
 def test_answers_follow_the_configuration() -> None:
-    written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    written = written_stations()
     press = written["stations"][1]
     del press["cycle"]["key"], press["cycle"]["max_s"]
     press["items"] |= {

@@ -19,7 +19,7 @@ from protocols.events import (
 )
 from protocols.samples import SEVERITY_MASK
 from rules.binding.config import BindingConfig
-from tests.support.binding import SITE, compiled, stations
+from tests.support.binding import SITE, compiled, written_stations
 from tests.support.plc import Bench
 from tests.support.stations import bench, dmc, loaded, marked, screwed
 
@@ -106,7 +106,7 @@ def test_the_next_result_is_read_although_ready_was_never_seen_down() -> None:
 
 def test_a_mailbox_of_many_entries_is_drained_without_waiting() -> None:
 
-    written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    written = written_stations()
     written["stations"][0]["cycle"]["mailbox"]["entries"] = 5
     made = ready_bench(plan=compiled(BindingConfig.model_validate(written)))
     waiting = list(range(42, 47))
@@ -483,7 +483,7 @@ class TestEmits:
 
     def test_the_plc_says_when(self) -> None:
 
-        written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        written = written_stations()
         written["stations"][2]["emit"][0]["move"]["at"] = "f07.scan.at"
         made = ready_bench(plan=compiled(BindingConfig.model_validate(written)))
         loaded(made, 7, "LOT-0815")

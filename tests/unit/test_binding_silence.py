@@ -7,142 +7,33 @@ from typing import Any
 
 import pytest
 
-from protocols.events import EndedBy, NameEvent, NameRef, Outcome, PassRef, Verdict
+from protocols.events import (
+    EndedBy,
+    NameEvent,
+    Outcome,
+    PassRef,
+    Verdict,
+)
 from rules.binding.config import BindingConfig
-from tests.support.binding import compiled, one_station, stations, without_counter
+from tests.support.binding import compiled, one_station, without_counter, written_stations
 from tests.support.plc import Bench
 from tests.support.presses import gaps
-from tests.support.stations import bench, clamped, dmc, press, pressed, scanned, screwed, unclamped
-
-PRESS = "L1/PRESS20"
-DEVICES = frozenset({"p20", "scanner20"})
-
-
-def serial(number: int) -> NameRef:
-    return NameRef(scheme="serial", issuer="TLD", value=f"{number:012}")
-
-
-def idle_bench(**options: Any) -> Bench:
-    made = bench(devices=DEVICES, **options)
-    made.poll(3)
-    return made
-
-
-def cycle(made: Bench, count: int, *, skip: tuple[str, ...] = ()) -> None:
-    """Without a scan; `skip`: who is silent meanwhile."""
-    clamped(made, "a", count)
-    made.wait(1, skip)
-    pressed(made, "a")
-    made.wait(1, skip)
-    made.set({"p20.a.clamped": False})
-    made.wait(1, skip)
-
-
-def counted_at_end(made: Bench, count: int) -> None:
-    clamped(made, "a", count - 1)
-    made.wait(0.5)
-    pressed(made, "a")
-    made.set({"p20.a.cycle_no": count})
-    made.wait(0.5)
-    unclamped(made, "a")
-    made.wait(0.5)
-
-
-def refs(made: Bench) -> dict[int, Any]:
-    """What each pass says itself; late names are said by others."""
-    return {event.key.count: event.items[0].ref for event in made.passes(PRESS, "a")}
-
-
-class TestOverlooked:
-    def test_cycles_that_nobody_saw_are_a_gap_soon(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        cycle(made, 102, skip=("p20",))
-        cycle(made, 103, skip=("p20",))
-        made.poll(3)
-        assert gaps(made) == []  # the next start may be about to show
-        made.wait(2)
-        assert gaps(made) == [(102, 103)]
-        made.idle(30)
-        press(made, "a", 104, dmc(4))
-        assert made.counts(PRESS) == [101, 104]
-        assert gaps(made) == [(102, 103)]
-
-    def test_what_is_told_early_is_not_told_again_with_the_rest(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        cycle(made, 102, skip=("p20",))
-        made.wait(3)
-        press(made, "a", 105, dmc(5))
-        assert gaps(made) == [(102, 102), (103, 104)]
-        assert len({event.id for event in made.of_kind("gap")}) == 2
-
-    def test_a_gap_is_told_once_whoever_restarts(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        cycle(made, 102, skip=("p20",))
-        made.wait(3)
-        made.restart(60.0)
-        made.wait(5)
-        press(made, "a", 103, dmc(3))
-        assert gaps(made) == [(102, 102)]
-        assert made.counts(PRESS) == [101, 103]
-
-    def test_a_reset_after_an_early_gap_begins_anew(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        cycle(made, 102, skip=("p20",))
-        made.wait(3)
-        press(made, "a", 1, dmc(2))
-        press(made, "a", 4, dmc(3))
-        assert made.counts(PRESS) == [101, 1, 4]
-        assert gaps(made) == [(102, 102), (2, 3)]
-
-    def test_a_cycle_that_runs_after_the_silence_is_not_in_the_gap(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        clamped(made, "a", 103)
-        made.wait(3, skip=["p20"])
-        made.wait(4)
-        assert gaps(made) == []
-        pressed(made, "a")
-        made.wait(1)
-        assert made.counts(PRESS) == [101, 103]
-        assert gaps(made) == [(102, 102)]
-
-    def test_a_start_that_shows_after_its_count_is_not_in_the_gap(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        made.set({"p20.a.cycle_no": 102})
-        made.wait(3, skip=["p20"])
-        made.wait(1)
-        cycle(made, 102)
-        assert made.counts(PRESS) == [101, 102]
-        assert gaps(made) == []
-
-    def test_a_pass_that_comes_after_all_is_told(self) -> None:
-        """The start was a pulse: nothing shows that a cycle runs."""
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        clamped(made, "a", 102)
-        made.set({"p20.a.clamped": False})
-        made.wait(3, skip=["p20"])
-        made.wait(4)
-        assert gaps(made) == [(102, 102)]
-        pressed(made, "a", result=2)
-        made.wait(1)
-        first, second = made.passes(PRESS)
-        assert (first.key.count, second.key.count) == (101, 102)
-        assert (second.started, second.items[0].verdict) == (None, Verdict.FAIL)
-
-    def test_a_station_that_was_heard_all_the_time_waits_for_the_next_pass(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(1))
-        made.set({"p20.a.cycle_no": 103})
-        made.wait(5)
-        assert gaps(made) == []
-        press(made, "a", 104, dmc(4))
-        assert gaps(made) == [(102, 103)]
+from tests.support.stations import (
+    PRESS,
+    bench,
+    clamped,
+    counted_at_end,
+    cycle,
+    dmc,
+    idle_bench,
+    press,
+    pressed,
+    refs,
+    scanned,
+    screwed,
+    serial,
+    unclamped,
+)
 
 
 class TestNames:
@@ -314,129 +205,6 @@ class TestNames:
         assert (told.key.count, told.ended_by) == (102, EndedBy.TIMEOUT)
         assert told.items[0].ref is None
 
-    def test_a_clock_set_back_costs_no_names(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(101))
-        made.now_us -= 3_600_000_000
-        for count in (102, 103, 104):
-            press(made, "a", count, dmc(count))
-        assert {count: refs(made)[count] for count in (103, 104)} == {
-            103: serial(103),
-            104: serial(104),
-        }
-
-    @pytest.mark.parametrize("step_us", [-60_000_000, -1_500_000])
-    def test_a_reader_that_was_silent_while_the_clock_was_set_back(self, step_us: int) -> None:
-        """Its text is the last cycle's; the times of its rows look as if it was read just now."""
-        made = idle_bench()
-        press(made, "a", 101, dmc(101))
-        scanned(made, "a", "NOREAD")
-        made.wait(0.5)
-        scanned(made, "a", dmc(102))
-        made.now_us += step_us
-        cycle(made, 102, skip=("scanner20",))
-        made.wait(1)
-        cycle(made, 103)
-        made.wait(28)
-        assert refs(made) == {101: serial(101), 102: None, 103: None}
-        assert made.of_kind("name") == []
-
-    def test_what_waits_when_the_clock_is_set_back_is_told_with_its_own_rows(self) -> None:
-        """The next cycle's rows would look as if they were read with its end."""
-        made = idle_bench()
-        press(made, "a", 101, dmc(101))
-        clamped(made, "a", 102)
-        made.wait(0.5)
-        pressed(made, "a", result=2, force=9.0)
-        made.wait(0.3, skip=["scanner20"])  # its last row may still come
-        assert made.counts(PRESS) == [101]
-        clamped(made, "a", 103)
-        made.now_us -= 1_000_000
-        made.wait(0.5, skip=["scanner20"])
-        pressed(made, "a", result=1, force=10.0)
-        made.wait(3)
-        _, second, third = made.passes(PRESS)
-        assert (second.key.count, second.items[0].verdict) == (102, Verdict.FAIL)
-        assert (third.key.count, third.items[0].verdict) == (103, Verdict.PASS)
-
-    def test_a_cycle_that_runs_while_the_clock_is_set_back_is_still_told_from_the_next(
-        self,
-    ) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(101))
-        scanned(made, "a", dmc(102))
-        made.poll(3)
-        clamped(made, "a", 102)
-        made.wait(0.5)
-        made.now_us -= 60_000_000
-        clamped(made, "a", 103)
-        made.wait(0.5)
-        pressed(made, "a", result=2)
-        made.wait(1)
-        assert [(one.key.count, one.ended_by, one.started) for one in made.passes(PRESS)[1:]] == [
-            (102, EndedBy.NEXT_START, None),
-            (103, EndedBy.END, None),
-        ]
-        assert [one.items[0].ref for one in made.passes(PRESS)[1:]] == [None, None]
-
-    def test_a_clock_set_back_while_the_agent_was_down(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(101))
-        scanned(made, "a", dmc(102))
-        made.poll(3)
-        clamped(made, "a", 102)
-        made.wait(0.5)
-        made.restart(-60.0)
-        clamped(made, "a", 103)
-        made.wait(0.5)
-        pressed(made, "a", result=2)
-        made.wait(1)
-        unclamped(made, "a")
-        made.wait(1)
-        press(made, "a", 104, dmc(104))
-        told = {one.key.count: (one.ended_by, one.items[0].ref) for one in made.passes(PRESS)}
-        assert told == {
-            101: (EndedBy.END, serial(101)),
-            102: (EndedBy.RESTART, None),
-            103: (EndedBy.END, None),
-            104: (EndedBy.END, serial(104)),
-        }
-
-    def test_a_silence_that_a_clock_set_back_hides(self) -> None:
-        made = idle_bench()
-        for count in (101, 102):
-            counted_at_end(made, count)
-        scanned(made, "a", dmc(103))
-        made.wait(0.3)
-        clamped(made, "a", 102)
-        made.wait(0.5)
-        pressed(made, "a")
-        made.set({"p20.a.cycle_no": 103})
-        made.wait(2, skip=["p20"])
-        clamped(made, "a", 103)
-        made.wait(1, skip=["p20"])
-        made.now_us -= 3_000_000
-        made.wait(0.5)
-        pressed(made, "a", result=2)
-        made.set({"p20.a.cycle_no": 104})
-        made.wait(1)
-        *_, lost, other = made.passes(PRESS)
-        assert (lost.key.count, lost.ended_by) == (103, EndedBy.NEXT_START)
-        assert (other.key.count, other.started) == (104, None)
-        assert [one.items[0].ref for one in (lost, other)] == [None, None]
-
-    def test_a_read_from_before_a_clock_was_set_back_names_nothing_an_hour_later(self) -> None:
-        made = idle_bench()
-        press(made, "a", 101, dmc(101))
-        scanned(made, "a", dmc(102))
-        made.poll(3)
-        made.now_us -= 3_600_000_000
-        scanned(made, "a", "NOREAD")
-        cycle(made, 102)
-        made.idle(3_590)
-        cycle(made, 103)
-        assert refs(made) == {101: serial(101), 102: None, 103: None}
-
 
 class TestEnds:
     def test_while_the_start_cannot_be_read_an_end_may_be_the_next_cycles(self) -> None:
@@ -549,8 +317,9 @@ items: {trust: [scanner20.a], parse: dmc}
 """
     DMC = r"P(?P<material>\w+)#S(?P<serial>[A-Z0-9]{12})#V(?P<issuer>\w+)"
 
-    def bench(self) -> Bench:
-        plan = compiled(one_station(self.STATION, dmc=self.DMC))
+    def bench(self, fresh: str = "cycle") -> Bench:
+        written = self.STATION.replace("parse: dmc}", f"parse: dmc, fresh: {fresh}}}")
+        plan = compiled(one_station(written, dmc=self.DMC))
         made = bench(plan=plan, devices=frozenset({"st010", "scanner20"}))
         made.poll(3)
         return made
@@ -577,10 +346,7 @@ items: {trust: [scanner20.a], parse: dmc}
 
     @pytest.mark.parametrize("fresh", ["cycle", "{before_s: 20}"])
     def test_a_read_for_a_torn_result_is_not_the_next_ones(self, fresh: str) -> None:
-        written = self.STATION.replace("parse: dmc}", f"parse: dmc, fresh: {fresh}}}")
-        plan = compiled(one_station(written, dmc=self.DMC))
-        made = bench(plan=plan, devices=frozenset({"st010", "scanner20"}))
-        made.poll(3)
+        made = self.bench(fresh)
         scanned(made, "a", dmc(42))
         made.poll(3)
         numbers = iter(range(42, 100))
@@ -598,41 +364,6 @@ items: {trust: [scanner20.a], parse: dmc}
 
 
 def _before(seconds: int) -> BindingConfig:
-    written = stations().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    written = written_stations()
     written["stations"][1]["items"]["fresh"] = {"before_s": seconds, "after_s": 5}
     return BindingConfig.model_validate(written)
-
-
-class TestPrompt:
-    def test_the_next_scan_seen_with_the_end_before_is_the_next_cycles(self) -> None:
-        """Nobody was silent: between two polls one part left and the next was scanned."""
-        made = idle_bench()
-        scanned(made, "a", dmc(1))
-        made.wait(0.4)
-        clamped(made, "a", 101)
-        made.wait(1)
-        pressed(made, "a")
-        scanned(made, "a", dmc(2))
-        made.wait(0.1, ("scanner20",))
-        made.set({"p20.a.clamped": False})
-        made.wait(0.4)
-        clamped(made, "a", 102)
-        made.wait(1)
-        pressed(made, "a")
-        made.wait(7)
-        assert refs(made) == {101: serial(1), 102: serial(2)}
-
-    def test_after_a_nameless_pass_it_may_be_that_ones(self) -> None:
-        made = idle_bench()
-        clamped(made, "a", 101)
-        made.wait(1)
-        pressed(made, "a")
-        scanned(made, "a", dmc(1))
-        made.wait(0.1, ("scanner20",))
-        made.set({"p20.a.clamped": False})
-        made.wait(0.4)
-        clamped(made, "a", 102)
-        made.wait(1)
-        pressed(made, "a")
-        made.wait(7)
-        assert refs(made)[102] is None
