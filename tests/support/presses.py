@@ -136,7 +136,7 @@ _POLLED: Final = {
 
 
 @cache
-def _written() -> dict[str, Any]:
+def _written() -> Any:
     return written_stations()
 
 

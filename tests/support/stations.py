@@ -157,6 +157,6 @@ def counted_at_end(made: Bench, count: int) -> None:
     made.wait(0.5)
 
 
-def refs(made: Bench) -> dict[int, NameRef | None]:
+def refs(made: Bench) -> dict[int, Any]:
     """What each pass of nest a says itself; late names are said by others."""
     return {event.key.count: event.items[0].ref for event in made.passes(PRESS, "a")}
