@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from edge.cut import Cut, Handover, OutboxStatus, Recovered
 from edge.entries import Entry, Holding, Key
 from edge.keeper import OK
@@ -34,6 +36,8 @@ TIDY_S: Final = 5.0
 DRAIN_S: Final = 5.0
 YEAR_S: Final = 365.25 * 86_400
 HELLO_LANES_MAX: Final = 4096  # about 120 bytes each; a notice holds 1 MiB
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,11 @@ def open_outbox(
     folder = SpoolFolder(settings.folder, clock.now_us)
     opened = folder.open()
     spool = Spool(opened.store, settings.agent, chance.epoch, settings.limits)
+    if not spool.recovered.had_spool:
+        log.warning(
+            "no spool was here: a first start, or all that an earlier one had not sent is lost",
+            folder=str(settings.folder),
+        )
     writer = Writer(spool, folder, clock)
     return SpoolOutbox(settings, writer, broker, clock, chance.draw, opened.lost)
 

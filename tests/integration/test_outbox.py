@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge.keeper import DISK_FULL, Disk
 from edge.outbox import Chance, OutboxSettings, SpoolOutbox, open_outbox
@@ -179,6 +181,34 @@ async def test_hello_says_how_much_a_log_keeps_only_once(tmp_path: Path) -> None
                 await asyncio.sleep(0.01)
     assert hellos(broker)[0].single_copy is None
     assert (hellos(broker)[-1].single_copy or 0) >= 3
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["kept", "lost"])
+async def test_only_a_spool_without_a_past_is_said_to_have_none(
+    tmp_path: Path,
+    *,
+    is_lost: bool,
+) -> None:
+    """A hello names the epochs before as long as the folder is the same, stored or not."""
+    broker = FakeBroker()
+    stores(broker)
+    first = opened(tmp_path / "spool", broker)
+    async with running(first, broker) as case:
+        await case.put(1)
+        await asyncio.wait_for(first.emptied(), 10)
+    if is_lost:
+        shutil.rmtree(tmp_path / "spool")
+    broker = FakeBroker()
+    with capture_logs() as lines:
+        again = opened(tmp_path / "spool", broker)
+    async with running(again, broker) as case:
+        await case.put(2)
+        async with asyncio.timeout(10):
+            while not hellos(broker):  # noqa: ASYNC110 - a message
+                await asyncio.sleep(0.01)
+    named = {lane.epoch for hello in hellos(broker) for lane in hello.lanes}
+    assert (first.epoch not in named) == is_lost
+    assert any("no spool was here" in line["event"] for line in lines) == is_lost
 
 
 def hellos(broker: FakeBroker) -> list[Hello]:
