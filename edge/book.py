@@ -4,6 +4,7 @@ Rule 1: the sealer and the store advance together, by `commit`, and go back toge
 Rule 2: an entry that goes without being safe elsewhere is named, in the same transaction.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ PAGE: Final = 4096  # entries looked at in one go
 _DAMAGED: Final = "damaged"
 _NO_ROOM: Final = "no room in the spool"
 _DOUBTED: Final = "doubted"
+_GAP: Final = "gap"
+_GAP_TEXT: Final = re.compile(r"(\d{1,17}) (\d{1,17}) (\d{1,17})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Gap:
     from_us: int
     until_us: int
     rows: int
+
+    def __str__(self) -> str:
+        return f"{self.from_us} {self.until_us} {self.rows}"
 
 
 class Book:
@@ -44,7 +50,7 @@ class Book:
         self._draw_epoch = draw_epoch
         self._sealer = Sealer(agent, draw_epoch())
         self._forked: frozenset[int] = frozenset()
-        self._gap: Gap | None = None
+        self._gap = _gap_from(store.note(_GAP))
         self._single_copy = 0
         self._safe = self._as_it_is()
 
@@ -115,17 +121,20 @@ class Book:
         if len(cut.samples):
             times = cut.samples.agent_times
             before = self._gap or Gap(int(times.min()), int(times.max()), 0)
-            self._gap = Gap(
-                min(before.from_us, int(times.min())),
-                max(before.until_us, int(times.max())),
-                before.rows + len(cut.samples),
+            self._keep_gap(
+                Gap(
+                    min(before.from_us, int(times.min())),
+                    max(before.until_us, int(times.max())),
+                    before.rows + len(cut.samples),
+                )
             )
 
     def with_gap(self, cut: Cut) -> Cut:
         """The cut, and in it what was discarded before, as an outage."""
-        gap, self._gap = self._gap, None
+        gap = self._gap
         if gap is None:
             return cut
+        self._keep_gap(None)
         outage = Outage(
             from_time=from_us(gap.from_us),
             to_time=from_us(gap.until_us),
@@ -206,11 +215,18 @@ class Book:
         """
         self._go_back()
         self.store = store
+        if _gap_from(store.note(_GAP)) != self._gap:
+            self._keep_gap(self._gap)
         for holding in store.holdings():
             known = self._sealer.count(holding.stream.lane).seq
             if holding.stream.epoch == self.epoch and holding.head > known:
                 while doubted := store.unsent(holding.stream, known + 1, PAGE, ()):
                     store.remove(doubted)
+
+    def _keep_gap(self, gap: Gap | None) -> None:
+        """With the cut: what is discarded before a kill is said after it."""
+        self._gap = gap
+        self.store.set_note(_GAP, "" if gap is None else str(gap))
 
     def _as_it_is(self) -> tuple[Sealer, frozenset[int], Gap | None, int, Counter[str]]:
         return self._sealer, self._forked, self._gap, self._single_copy, self.counts.copy()
@@ -232,3 +248,9 @@ class Book:
         if gone:
             self.store.forget_aside(gone)
             self.counts["quarantine_forgotten"] += len(gone)
+
+
+def _gap_from(text: str | None) -> Gap | None:
+    """None: there is none, or it is not what was written."""
+    found = _GAP_TEXT.fullmatch(text or "")
+    return Gap(*map(int, found.groups())) if found else None

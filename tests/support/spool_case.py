@@ -23,8 +23,8 @@ HOUR_US = 3_600_000_000
 ALL = (Lane.CONTROL, Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)
 
 
-def epochs() -> Callable[[], int]:
-    numbers = count(1)
+def epochs(first: int = 1) -> Callable[[], int]:
+    numbers = count(first)
     return lambda: next(numbers)
 
 
@@ -96,9 +96,9 @@ def receipt(
     return Receipt(agent="plant1.a", store_id=store_id, log_gen=log_gen, runs=runs)
 
 
-def opened(store: MemoryStore | None = None, limits: Limits | None = None) -> Case:
-    store = store or MemoryStore()
-    return Case(store, Spool(store, "plant1.a", epochs(), limits or Limits(bytes_max=64 * MIB)))
+def opened(store: MemoryStore | None = None, limits: Limits | None = None, epoch: int = 1) -> Case:
+    store, limits = store or MemoryStore(), limits or Limits(bytes_max=64 * MIB)
+    return Case(store, Spool(store, "plant1.a", epochs(epoch), limits))
 
 
 def notices(case: Case, kind: type[N]) -> list[N]:

@@ -171,6 +171,28 @@ def test_full_of_events_samples_are_discarded_and_counted_not_lost() -> None:
     assert to_us(outage.to_time) == cuts.START_US + cuts.STEP_US + 499
 
 
+def test_a_stretch_without_room_is_said_after_a_restart_too() -> None:
+    case = small(64)
+    fill_with_events(case)
+    case.write(1, rows=500)
+    again = opened(case.store.crash(), Limits(bytes_max=MIB), epoch=77)
+    again.write(2)
+    again.write(3)
+    (outage,) = notices(again, Outage)
+    assert (outage.rows, outage.reason) == (500, "no room in the spool")
+    assert to_us(outage.from_time) == cuts.START_US + cuts.STEP_US
+    assert not opened(again.store.crash(), epoch=78).spool._book.gap_us, "said once"
+
+
+def test_a_gap_that_cannot_be_read_any_more_stops_no_start() -> None:
+    case = small(64)
+    case.store.set_note("gap", "1 x")
+    case.spool.commit()
+    again = opened(case.store.crash(), epoch=77)
+    again.write(1)
+    assert not notices(again, Outage)
+
+
 def test_a_long_stretch_without_room_is_said_once_a_minute() -> None:
     case = small(64)
     fill_with_events(case)
