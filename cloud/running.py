@@ -23,13 +23,12 @@ from cloud.kafka_source import KafkaSource
 from cloud.metrics import CompactionMetrics, Metrics, ProjectorMetrics
 from cloud.mqtt_source import MqttSettings, MqttSource, tls_context
 from cloud.positions import Positions
-from cloud.probes import Probes
 from cloud.projector import Projector
 from cloud.sessions import Sessions
 from cloud.settings import CloudSettings
 from cloud.source import BACKLOG, CHANNELS
 from cloud.standing import Standing
-from protocols.errors import Busy
+from protocols.probes import Probes
 from protocols.retry import Backoff
 
 PROBES: Final = "probes"
@@ -53,7 +52,14 @@ async def run_ingest(settings: CloudSettings) -> None:
     process.check()
     async with asyncio.TaskGroup() as tasks:
         work = [
-            tasks.create_task(_serve_probes(settings, standing, metrics)),
+            tasks.create_task(
+                Probes(standing.health, metrics.page).serve(
+                    settings.metrics_host,
+                    settings.metrics_port,
+                    down=partial(standing.down, PROBES, "port_taken"),
+                    up=partial(standing.up, PROBES),
+                )
+            ),
             *(tasks.create_task(_supervise(partial(process.line, line))) for line in LINES),
             tasks.create_task(_supervise(lambda: Projector(settings.dsn, clock, projection))),
             tasks.create_task(
@@ -151,22 +157,6 @@ async def _supervise(make: Callable[[], Ingest | Projector | Compactor]) -> None
             log.exception("a bug; the part begins anew")
         await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
         attempt += 1
-
-
-async def _serve_probes(settings: CloudSettings, standing: Standing, metrics: Metrics) -> None:
-    probes = Probes(standing, metrics)
-    while True:
-        try:
-            await probes.open(settings.metrics_host, settings.metrics_port)
-            break
-        except Busy as taken:
-            standing.down(PROBES, "port_taken", taken.reason)
-            await asyncio.sleep(taken.retry_after_s)
-    standing.up(PROBES)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await probes.close()
 
 
 async def _until_told() -> None:

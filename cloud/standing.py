@@ -7,38 +7,16 @@ Rule 2: healthy means that what came in was confirmed by the database, not that 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from cloud.clock import Clock
+from protocols.probes import Health
 
 RUNNING: Final = "running"
 STARTING: Final = "starting"
 STALE_S: Final = 60.0  # records waiting this long without a confirmed write are no health
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What a probe is told. `age_s`: of the last confirmed write; None: none since the start."""
-
-    healthy: bool
-    state: str
-    reason: str
-    last_write_at: datetime | None
-    age_s: float | None
-    waiting: int
-
-    def as_json(self) -> dict[str, Any]:
-        at = self.last_write_at
-        return {
-            "healthy": self.healthy,
-            "state": self.state,
-            "reason": self.reason,
-            "last_write_at": None if at is None else at.isoformat(),
-            "last_write_age_s": self.age_s,
-            "waiting_records": self.waiting,
-        }
 
 
 @dataclass(slots=True)
@@ -136,7 +114,8 @@ class Standing:
         if stuck and not reason:
             reason = f"{records} records wait without a confirmed write"
         healthy = self.state == RUNNING and not stuck
-        return Health(healthy, self.state, reason, shared.last_write_at, age, records)
+        last = shared.last_write_at
+        return Health(healthy, self.state, reason, last, age, records, "records")
 
     @property
     def _waiting(self) -> _Waiting:

@@ -15,10 +15,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from edge.status import AgentStatus, DeviceShown, GroupShown
+from protocols.probes import Page, listen
 from protocols.retry import Backoff
 
-TALK_S: Final = 5.0
-REQUEST_BYTES_MAX: Final = 16 * 1024
 PREFIX: Final = "threadline_edge_"
 Number = Callable[[GroupShown], float | None]
 _log = structlog.get_logger("edge.metrics")
@@ -230,34 +229,14 @@ class MetricsServer:
 
     async def _serve(self) -> None:
         host, port = self._address
-        server = await asyncio.start_server(self._answer, host, port, limit=REQUEST_BYTES_MAX)
+        server = await listen(self._page, host, port)
         self.port = server.sockets[0].getsockname()[1]
         self._say("listening")
         async with server:
             await server.serve_forever()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(TALK_S):
-                request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._response(request))
-                await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            _log.debug("a scrape that was no whole request, or did not wait")
-        finally:
-            writer.close()
-
-    def _response(self, request: bytes) -> bytes:
-        if not request.startswith(b"GET "):
-            return b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n"
-        body = generate_latest(self._registry)
-        head = (
-            "HTTP/1.1 200 OK\r\n"
-            f"Content-Type: {CONTENT_TYPE_LATEST}\r\n"
-            f"Content-Length: {len(body)}\r\n"
-            "Connection: close\r\n\r\n"
-        )
-        return head.encode() + body
+    def _page(self, _path: bytes) -> Page:
+        return Page(generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
     def _say(self, state: str) -> None:
         if state != self.state:

@@ -26,10 +26,10 @@ from gateway.mail import Mail
 from gateway.metrics import Metrics
 from gateway.mqtt import MqttIntake, check_broker
 from gateway.mqtt_access import MqttSettings, tls_context
-from gateway.probes import Probes
 from gateway.settings import GatewaySettings
 from gateway.standing import Part, Standing
-from protocols.errors import Busy, Disconnected
+from protocols.errors import Disconnected
+from protocols.probes import Probes
 from protocols.retry import Backoff
 
 END_S: Final = 10.0  # for what is held, and for connections to close
@@ -55,7 +55,12 @@ async def run_gateway(settings: GatewaySettings) -> None:
         work = [
             tasks.create_task(one)
             for one in (
-                _serve_probes(settings, standing, metrics),
+                Probes(standing.health, metrics.page).serve(
+                    settings.metrics_host,
+                    settings.metrics_port,
+                    down=partial(standing.down, Part.PROBES, "port_taken"),
+                    up=partial(standing.up, Part.PROBES),
+                ),
                 _supervise(
                     lambda: Bridge(intake, outlet, standing, metrics, clock).run(told), told
                 ),
@@ -96,22 +101,6 @@ async def _supervise(work: Callable[[], Coroutine[None, None, None]], told: asyn
             log.exception("a bug; the part begins anew")
         await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
         attempt += 1
-
-
-async def _serve_probes(settings: GatewaySettings, standing: Standing, metrics: Metrics) -> None:
-    probes = Probes(standing, metrics)
-    while True:
-        try:
-            await probes.open(settings.metrics_host, settings.metrics_port)
-            break
-        except Busy as taken:
-            standing.down(Part.PROBES, "port_taken", taken.reason)
-            await asyncio.sleep(taken.retry_after_s)
-    standing.up(Part.PROBES)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await probes.close()
 
 
 def _until_told() -> asyncio.Event:

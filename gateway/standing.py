@@ -4,15 +4,15 @@ Rule 1: one log line down and one up per part, whatever happens in between.
 Rule 2: healthy means that what came in was confirmed by Kafka, not that a process lives.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from gateway.clock import Clock
 from gateway.metrics import Metrics
+from protocols.probes import Health
 
 STALE_S: Final = 60.0  # messages waiting this long without a confirmed write are no health
 
@@ -24,29 +24,6 @@ class Part(StrEnum):
     BROKER = "broker"
     RECEIPTS = "receipts"
     PROBES = "probes"
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What a probe is told. `age_s`: of the last confirmed write; None: none since the start."""
-
-    healthy: bool
-    state: str
-    reason: str
-    last_write_at: datetime | None
-    age_s: float | None
-    waiting: int
-
-    def as_json(self) -> dict[str, Any]:
-        at = self.last_write_at
-        return {
-            "healthy": self.healthy,
-            "state": self.state,
-            "reason": self.reason,
-            "last_write_at": None if at is None else at.isoformat(),
-            "last_write_age_s": self.age_s,
-            "waiting_messages": self.waiting,
-        }
 
 
 class Standing:
@@ -113,4 +90,5 @@ class Standing:
         if stuck and not reason:
             reason = f"{self._waiting} messages wait without a confirmed write"
         healthy = self.state == "running" and not stuck
-        return Health(healthy, self.state, reason, self._last_write_at, age_s, self._waiting)
+        last = self._last_write_at
+        return Health(healthy, self.state, reason, last, age_s, self._waiting, "messages")

@@ -137,7 +137,7 @@ def test_every_state_has_its_metric() -> None:
     metrics = Metrics()
     for state in STATES:
         metrics.state.state(state)
-    assert b"threadline_ingest_state" in metrics.exposition()
+    assert b"threadline_ingest_state" in metrics.page().body
 
 
 def test_settings_come_from_options_then_environment_then_file(tmp_path: Path) -> None:
