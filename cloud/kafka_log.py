@@ -31,7 +31,7 @@ from aiokafka.protocol.types import (
 )
 
 from cloud.source import SourceState, SourceTrouble
-from protocols.errors import ConfigError, Problem
+from protocols.tls import Peer, Pem, configured, plain_context
 
 REQUEST_MS: Final = 10_000
 RETRY_MS: Final = 200
@@ -214,15 +214,8 @@ def _check(name: str, error: int) -> None:
 
 
 def _tls_context(settings: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        if settings.certificate is not None:
-            context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        files = f"{settings.ca}, {settings.certificate}, {settings.key}"
-        remedy = "Give readable PEM files of Kafka's CA and of our certificate and key."
-        raise ConfigError([Problem("kafka tls", files, str(error), remedy)]) from error
-    return context
+    pem = Pem(settings.ca, settings.certificate, settings.key)
+    return configured(plain_context, pem, Peer.KAFKA)
 
 
 # Kafka's Metadata request, version 10: the first with ids of topics. aiokafka's own stops at 5.

@@ -19,7 +19,8 @@ import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from cloud.source import CHANNELS, Appetite, Record
-from protocols.errors import ConfigError, Disconnected, Problem
+from protocols.errors import Disconnected
+from protocols.tls import Peer, Pem, configured, plain_context
 from protocols.topics import mqtt_topic, read_mqtt_topic, receipts_topic
 
 UNACKNOWLEDGED_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -326,12 +327,5 @@ class _Connection:
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     """ConfigError: a file is missing or no certificate."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        if settings.certificate is not None:
-            context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        files = f"{settings.ca}, {settings.certificate}, {settings.key}"
-        remedy = "Give readable PEM files of the broker's CA and of our certificate and key."
-        raise ConfigError([Problem("mqtt tls", files, str(error), remedy)]) from error
-    return context
+    pem = Pem(settings.ca, settings.certificate, settings.key)
+    return configured(plain_context, pem, Peer.BROKER)

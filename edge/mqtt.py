@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.link import Link
 from protocols.errors import Disconnected
+from protocols.tls import Pem, RememberingContext, remembering_context
 from protocols.topics import receipts_topic
 
 QOS: Final = 1
@@ -180,7 +181,7 @@ class MqttLink:
 
     def _connect_by_waiting(self) -> None:
         address = self._address
-        context: _TlsContext | None = None
+        context: RememberingContext | None = None
         try:
             if address.tls:
                 context = _tls(address)
@@ -320,29 +321,8 @@ class MqttLink:
             handle.close()
 
 
-class _TlsContext(ssl.SSLContext):
-    """Remembers its socket: paho forgets the one whose handshake failed, and leaves it open."""
-
-    last: ssl.SSLSocket | None = None
-
-    def wrap_socket(self, *args: Any, **more: Any) -> ssl.SSLSocket:
-        self.last = super().wrap_socket(*args, **more)
-        return self.last
-
-    def close_last(self) -> None:
-        if self.last is not None:
-            self.last.close()
-
-
-def _tls(address: BrokerAddress) -> _TlsContext:
-    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host's name
-    if address.authority is None:
-        context.load_default_certs()
-    else:
-        context.load_verify_locations(address.authority)
-    if address.certificate is not None:
-        context.load_cert_chain(address.certificate, address.key)
-    return context
+def _tls(address: BrokerAddress) -> RememberingContext:
+    return remembering_context(Pem(address.authority, address.certificate, address.key))
 
 
 def _reason(error: Exception) -> str:

@@ -4,18 +4,18 @@ Rule 1: the library's exceptions end at the doors that use this; they leave as T
 """
 
 import logging
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Final
 
 from aiokafka import errors
 
 from gateway.ports import Trouble
-from protocols.errors import ConfigError, Problem
+from protocols.tls import Peer, Pem, configured, plain_context
 
 REQUEST_S: Final = 15.0  # of one request; a broker that takes longer is as good as away
 METADATA_S: Final = 10.0  # a topic that was made anew is noticed so soon; by itself in five minutes
@@ -71,16 +71,9 @@ def client_options(access: KafkaAccess) -> dict[str, Any]:
     return options
 
 
-def _tls_context(access: KafkaAccess) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=access.ca)
-        if access.certificate is not None:
-            context.load_cert_chain(access.certificate, access.key)
-    except (OSError, ssl.SSLError) as error:
-        files = f"{access.ca}, {access.certificate}, {access.key}"
-        remedy = "Give readable PEM files of Kafka's CA and of our certificate and key."
-        raise ConfigError([Problem("kafka tls", files, str(error), remedy)]) from error
-    return context
+def _tls_context(access: KafkaAccess) -> SSLContext:
+    pem = Pem(access.ca, access.certificate, access.key)
+    return configured(plain_context, pem, Peer.KAFKA)
 
 
 # Every exception that the library knows, and what it means to us; see test_gateway_doors.py.

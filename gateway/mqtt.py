@@ -26,7 +26,6 @@ from gateway.mqtt_access import (
     CONNECT_S,
     NO_SHARING,
     MqttSettings,
-    TlsContext,
     answers_version_3,
     not_this_broker,
     tls_context,
@@ -36,6 +35,7 @@ from gateway.packets import Publish, puback
 from gateway.ports import HELD_BYTES_MAX, Letter, Message, Trouble
 from gateway.wire import Wire
 from protocols.errors import Busy, ConfigError, Disconnected, Rejected
+from protocols.tls import RememberingContext
 from protocols.topics import Address, read_mqtt_topic, receipts_topic, subscriptions
 
 PACKET_BYTES_MAX: Final = 4 * 1024 * 1024  # above it the broker drops; below, it is a dead letter
@@ -147,7 +147,7 @@ class _Connection:
         self._answered = asyncio.Event()
         self._wire: Wire | None = None
         self._fd = -1
-        self._tls: TlsContext | None = None
+        self._tls: RememberingContext | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._client = self._make_client()
 

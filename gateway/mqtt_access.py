@@ -9,6 +9,7 @@ from typing import Any, Final
 from paho.mqtt.reasoncodes import ReasonCode
 
 from protocols.errors import ConfigError, Problem
+from protocols.tls import Peer, Pem, RememberingContext, configured, remembering_context
 
 RECEIVE_MAX: Final = 4096  # messages under way to us and not acknowledged
 CONNECT_S: Final = 10.0
@@ -41,32 +42,10 @@ class MqttSettings:
         return f"{self.host}:{self.port}"
 
 
-class TlsContext(ssl.SSLContext):
-    """Remembers its socket: paho forgets the one whose handshake failed, and leaves it open."""
-
-    last: ssl.SSLSocket | None = None
-
-    def wrap_socket(self, *args: Any, **more: Any) -> ssl.SSLSocket:
-        self.last = super().wrap_socket(*args, **more)
-        return self.last
-
-    def close_last(self) -> None:
-        if self.last is not None:
-            self.last.close()
-
-
-def tls_context(settings: MqttSettings) -> TlsContext:
+def tls_context(settings: MqttSettings) -> RememberingContext:
     """ConfigError: a file is missing or no certificate."""
-    context = TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host's name
-    try:
-        context.load_verify_locations(settings.ca)
-        if settings.certificate is not None:
-            context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        files = f"{settings.ca}, {settings.certificate}, {settings.key}"
-        remedy = "Give readable PEM files of the broker's CA and of our certificate and key."
-        raise ConfigError([Problem("mqtt tls", files, str(error), remedy)]) from error
-    return context
+    pem = Pem(settings.ca, settings.certificate, settings.key)
+    return configured(remembering_context, pem, Peer.BROKER)
 
 
 def unfit(code: ReasonCode, properties: Any) -> str | None:
