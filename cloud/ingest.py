@@ -10,7 +10,7 @@ Rule 2: only one's own data can be rejected: trouble of the database or the brok
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -49,6 +49,7 @@ from protocols.frames import Lane
 from protocols.notices import Hello
 from protocols.receipts import encode_receipt
 from protocols.retry import Backoff
+from protocols.tasks import for_ever
 
 BROKER: Final = "broker"
 AGENTS_FRESH_S: Final = 5.0  # how soon an agent added or released is noticed
@@ -96,8 +97,8 @@ class Ingest:
         self._standing.begin()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_for_ever(self._take_for_ever()))
-                tasks.create_task(_for_ever(self._store_for_ever()))
+                tasks.create_task(for_ever(self._take_for_ever()))
+                tasks.create_task(for_ever(self._store_for_ever()))
         finally:
             self._metrics.waiting.dec(self._waiting)
             await self._source.close()
@@ -344,17 +345,6 @@ def _state_of(gone: Disconnected) -> str:
 
 def _count_of(session: Session, records: Sequence[Record]) -> Count | None:
     return None if session.owner is None else Count(session.owner, moves_of(records))
-
-
-async def _for_ever(work: Coroutine[None, None, None]) -> None:
-    """A cancelling that nobody asked for would end the task without a word: it is a bug."""
-    try:
-        await work
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RuntimeError("cancelled by nobody") from None
 
 
 def _decide_some(

@@ -5,7 +5,6 @@ Rule 1: asking makes no topic.
 Rule 2: aiokafka's exceptions leave as SourceTrouble.
 """
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,6 +30,7 @@ from aiokafka.protocol.types import (
 )
 
 from cloud.source import SourceState, SourceTrouble
+from protocols import tasks
 from protocols.tls import Peer, Pem, configured, plain_context
 
 REQUEST_MS: Final = 10_000
@@ -118,23 +118,9 @@ _REFUSALS: Final = (
 
 
 async def end(close: Callable[[], Awaitable[None]], within_s: float) -> None:
-    """Let a part of aiokafka end, or leave it to itself after a while.
-
-    In a task of its own: it awaits tasks that it has cancelled, and what comes out of that would
-    pass for a cancelling of the one who asked.
-    """
-    ending = asyncio.get_running_loop().create_task(_await(close))
-    try:
-        await asyncio.wait({ending}, timeout=within_s)
-    finally:
-        ending.cancel()
-    if ending.done() and not ending.cancelled():
-        ending.result()
-
-
-async def _await(close: Callable[[], Awaitable[None]]) -> None:
+    """Let a part of aiokafka end, or leave it to itself; that it fails then is no matter."""
     with suppress(errors.KafkaError, TimeoutError):
-        await close()
+        await tasks.end(close, within_s)
 
 
 class LogView:

@@ -6,14 +6,11 @@ its own session: however much backlog there is, what happens now never stands be
 """
 
 import asyncio
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 from uuid import uuid4
-
-import structlog
 
 from cloud.clock import Clock
 from cloud.compactor import Compactor
@@ -30,9 +27,11 @@ from cloud.source import BACKLOG, CHANNELS
 from cloud.standing import Standing
 from protocols.probes import Probes
 from protocols.retry import Backoff
+from protocols.tasks import Begin, at_signal, supervise
 
 PROBES: Final = "probes"
 RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
+LOG: Final = "cloud.running"
 
 # What a line reads; its name tells its parts and its group or client id apart from the first's.
 LINES: Final[Mapping[str, Sequence[str]]] = {
@@ -50,6 +49,13 @@ async def run_ingest(settings: CloudSettings) -> None:
     standing = Standing(clock, metrics.state.state)
     process = _Process(settings, standing, metrics, clock)
     process.check()
+    told = asyncio.Event()
+    at_signal(told.set)
+    parts: list[Begin] = [
+        *(partial(process.run_line, line) for line in LINES),
+        lambda: Projector(settings.dsn, clock, projection).run(),
+        lambda: Compactor(settings.dsn, settings.ledger_keep, clock, compaction).run(),
+    ]
     async with asyncio.TaskGroup() as tasks:
         work = [
             tasks.create_task(
@@ -60,13 +66,9 @@ async def run_ingest(settings: CloudSettings) -> None:
                     up=partial(standing.up, PROBES),
                 )
             ),
-            *(tasks.create_task(_supervise(partial(process.line, line))) for line in LINES),
-            tasks.create_task(_supervise(lambda: Projector(settings.dsn, clock, projection))),
-            tasks.create_task(
-                _supervise(lambda: Compactor(settings.dsn, settings.ledger_keep, clock, compaction))
-            ),
+            *(tasks.create_task(supervise(one, told, LOG)) for one in parts),
         ]
-        await _until_told()
+        await told.wait()
         for task in work:
             task.cancel()
 
@@ -116,9 +118,9 @@ class _Process:
         elif self.settings.mqtt_ca is not None:
             tls_context(mqtt_settings(self.settings))
 
-    def line(self, line: str) -> Ingest:
+    async def run_line(self, line: str) -> None:
         is_kafka = self.settings.source == "kafka"
-        return self._kafka_line(line) if is_kafka else self._mqtt_line(line)
+        await (self._kafka_line(line) if is_kafka else self._mqtt_line(line)).run()
 
     def _mqtt_line(self, line: str) -> Ingest:
         settings = mqtt_settings(self.settings)
@@ -145,23 +147,3 @@ class _Process:
 
 def _named(name: str, line: str) -> str:
     return f"{name}-{line}" if line else name
-
-
-async def _supervise(make: Callable[[], Ingest | Projector | Compactor]) -> None:
-    log = structlog.get_logger("cloud.running")
-    attempt = 0
-    while True:
-        try:
-            await make().run()
-        except Exception:
-            log.exception("a bug; the part begins anew")
-        await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
-        attempt += 1
-
-
-async def _until_told() -> None:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()

@@ -9,7 +9,6 @@ import asyncio
 import gc
 import random
 import secrets
-import signal
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +39,7 @@ from edge.status import AgentStatus, StatusServer
 from edge.supervisor import Supervisor
 from protocols.driver import Clock, Device
 from protocols.registry import AnyConnection, open_device
+from protocols.tasks import at_signal
 from rules.conditioning import Conditioner
 from rules.durations import to_us
 
@@ -71,9 +71,7 @@ async def run_agent(checked: Checked, outside: Outside | None = None) -> None:
     given = outside or system()
     agent = Agent(checked, open_spool(checked, given), given)
     agent.serve(checked.config, given.draw)
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, agent.stop)
+    at_signal(agent.stop)
     await agent.run()
 
 
@@ -85,9 +83,7 @@ async def drain_spool(
 ) -> Drained:
     """Send what waits, without any device. ConfigError: an agent runs, or the spool is unusable."""
     told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, told.set)
+    at_signal(told.set)
     return await drain(open_spool(checked, outside or system()), timeout_s, told, say)
 
 

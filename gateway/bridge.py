@@ -18,13 +18,13 @@ from typing import Final
 from gateway.answering import Answers
 from gateway.clock import Clock
 from gateway.held import Held
-from gateway.lasting import for_ever
 from gateway.metrics import Metrics
 from gateway.ports import HELD_BYTES_MAX, Intake, Message, Outlet, Record, Terms, Trouble
 from gateway.sorting import outcome_of, sort
 from gateway.standing import Part, Standing
 from protocols.errors import ConfigError, Disconnected
 from protocols.retry import Backoff
+from protocols.tasks import for_ever
 
 LASTING_S: Final = 30.0  # a session that ends sooner is another failed try
 WATCH_S: Final = 1.0

@@ -25,8 +25,8 @@ from gateway.kafka_access import (
     translated,
     trouble_of,
 )
-from gateway.lasting import end
 from gateway.ports import Record, Terms, Trouble
+from protocols.tasks import end
 from protocols.topics import DEAD_TOPIC, KAFKA_TOPICS
 
 BATCH_BYTES_MAX: Final = 512 * 1024  # a single larger record goes alone

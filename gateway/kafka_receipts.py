@@ -12,10 +12,10 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, errors
 
 from gateway.kafka_access import START_S, KafkaAccess, client_options, translated
-from gateway.lasting import end
 from gateway.ports import Letter, Trouble
 from protocols.frames import AGENT_PATTERN
 from protocols.receipts import RECEIPT_BYTES_MAX
+from protocols.tasks import end
 from protocols.topics import RECEIPTS_TOPIC
 
 TAKE_MAX: Final = 512

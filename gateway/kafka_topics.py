@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from gateway.kafka_access import START_S, KafkaAccess, client_options, translated
-from gateway.lasting import end
 from gateway.ports import Terms, Trouble
 from gateway.topics import SETTINGS, TOPICS, Cluster, Topic, Wanted, findings, terms_of
+from protocols.tasks import end
 
 CLOSE_S: Final = 2.0
 MAKES_TOPICS: Final = "auto.create.topics.enable"

@@ -7,9 +7,7 @@ anew.
 
 import asyncio
 import secrets
-import signal
 import socket
-from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
@@ -21,7 +19,6 @@ from gateway.kafka import KafkaOutlet
 from gateway.kafka_access import client_options, hush
 from gateway.kafka_receipts import KafkaLetterbox
 from gateway.kafka_topics import inspect
-from gateway.lasting import for_ever
 from gateway.mail import Mail
 from gateway.metrics import Metrics
 from gateway.mqtt import MqttIntake, check_broker
@@ -30,10 +27,10 @@ from gateway.settings import GatewaySettings
 from gateway.standing import Part, Standing
 from protocols.errors import Disconnected
 from protocols.probes import Probes
-from protocols.retry import Backoff
+from protocols.tasks import at_signal, supervise
 
 END_S: Final = 10.0  # for what is held, and for connections to close
-RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
+LOG: Final = "gateway.running"
 
 
 async def run_gateway(settings: GatewaySettings) -> None:
@@ -50,7 +47,8 @@ async def run_gateway(settings: GatewaySettings) -> None:
     intake = MqttIntake(mqtt)
     outlet = KafkaOutlet(kafka, partial(inspect, kafka))
     letterbox = KafkaLetterbox(kafka, settings.kafka_group or "")
-    told = _until_told()
+    told = asyncio.Event()
+    at_signal(told.set)
     async with asyncio.TaskGroup() as tasks:
         work = [
             tasks.create_task(one)
@@ -61,10 +59,12 @@ async def run_gateway(settings: GatewaySettings) -> None:
                     down=partial(standing.down, Part.PROBES, "port_taken"),
                     up=partial(standing.up, Part.PROBES),
                 ),
-                _supervise(
-                    lambda: Bridge(intake, outlet, standing, metrics, clock).run(told), told
+                supervise(
+                    lambda: Bridge(intake, outlet, standing, metrics, clock).run(told), told, LOG
                 ),
-                _supervise(lambda: Mail(letterbox, intake, standing, metrics, clock).run(), told),
+                supervise(
+                    lambda: Mail(letterbox, intake, standing, metrics, clock).run(), told, LOG
+                ),
             )
         ]
         probes, bridge, mail = work
@@ -88,25 +88,3 @@ async def refuse_unfit(mqtt: MqttSettings) -> None:
         await check_broker(mqtt)
     except Disconnected as away:
         structlog.get_logger("gateway").info("the broker is not there yet", reason=away.reason)
-
-
-async def _supervise(work: Callable[[], Coroutine[None, None, None]], told: asyncio.Event) -> None:
-    """`told`: to end. A bug may hide the cancellation, and nothing is to begin anew then."""
-    log = structlog.get_logger("gateway.running")
-    attempt = 0
-    while not told.is_set():
-        try:
-            await for_ever(work())
-        except Exception:
-            log.exception("a bug; the part begins anew")
-        await asyncio.sleep(RETRY.delay_s(attempt, 0.0))
-        attempt += 1
-
-
-def _until_told() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
