@@ -27,6 +27,7 @@ from cloud.source import BACKLOG, CHANNELS
 from cloud.standing import Standing
 from protocols.probes import Probes
 from protocols.retry import Backoff
+from protocols.settings import revealed
 from protocols.tasks import Begin, at_signal, supervise
 
 PROBES: Final = "probes"
@@ -74,13 +75,12 @@ async def run_ingest(settings: CloudSettings) -> None:
 
 
 def mqtt_settings(settings: CloudSettings) -> MqttSettings:
-    password = settings.mqtt_password
     return MqttSettings(
         settings.mqtt_host,
         settings.mqtt_port,
         settings.mqtt_client_id,
         settings.mqtt_username,
-        None if password is None else password.get_secret_value(),
+        revealed(settings.mqtt_password),
         settings.mqtt_ca,
         settings.mqtt_certificate,
         settings.mqtt_key,
@@ -88,7 +88,6 @@ def mqtt_settings(settings: CloudSettings) -> MqttSettings:
 
 
 def kafka_settings(settings: CloudSettings) -> KafkaSettings:
-    password = settings.kafka_password
     return KafkaSettings(
         settings.kafka_bootstrap,
         settings.kafka_group,
@@ -97,7 +96,7 @@ def kafka_settings(settings: CloudSettings) -> KafkaSettings:
         settings.kafka_certificate,
         settings.kafka_key,
         settings.kafka_username,
-        None if password is None else password.get_secret_value(),
+        revealed(settings.kafka_password),
         settings.kafka_mechanism,
     )
 

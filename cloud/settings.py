@@ -1,7 +1,6 @@
-"""Where the cloud's settings come from: command line, then environment, then file, then default.
+"""What a command of `threadline cloud` may be told, and which values can be.
 
-Rule 1: every mistake at once, each with the place where it was written and the way out.
-Rule 2: an environment variable that begins with `THREADLINE_CLOUD_` and means nothing is a mistake.
+Where they come from, and what is said of a mistake: protocols/settings.py.
 """
 
 import re
@@ -19,16 +18,14 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cloud.storage import Policy, Wanted
 from protocols.errors import ConfigError, Problem
+from protocols.settings import Port, gather
 
 PREFIX: Final = (
     "THREADLINE_CLOUD_"  # `CLOUD_` alone belongs to others, the Google Cloud SDK for one
 )
-FILE_VARIABLE: Final = "THREADLINE_CLOUD_CONFIG"
 _DURATION: Final = re.compile(r"([0-9]+)\s*(s|min|h|d)")
 _UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
@@ -55,7 +52,6 @@ def _ledger_keep(keep: timedelta | None) -> timedelta | None:
 
 
 LedgerKeep = Annotated[Duration, AfterValidator(_ledger_keep)]
-Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class CloudSettings(BaseModel):
@@ -113,55 +109,8 @@ def read_settings(
     overrides: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None
 ) -> CloudSettings:
     """The settings of one run. `overrides`: options of the command line; None: not given."""
-    given = {name: value for name, value in overrides.items() if value is not None}
-    chosen = file or (Path(environment[FILE_VARIABLE]) if FILE_VARIABLE in environment else None)
-    from_file = {} if chosen is None else _read_file(chosen)
-    from_environment = _from_environment(environment)
-    places = {name: f"{chosen}: {name}" for name in from_file}
-    places |= {name: f"{PREFIX}{name.upper()}" for name in from_environment}
-    places |= {name: f"--{name.replace('_', '-')}" for name in given}
+    written = gather(PREFIX, overrides, environment, file)
     try:
-        return CloudSettings.model_validate({**from_file, **from_environment, **given})
+        return CloudSettings.model_validate(written.values)
     except ValidationError as error:
-        raise ConfigError(_problem(one, places) for one in error.errors()) from error
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environment.items()
-        if name.startswith(PREFIX) and name != FILE_VARIABLE
-    }
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        found = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(file, str(error), "Give a readable file.") from error
-    except YAMLError as error:
-        raise _unusable(file, f"is no YAML: {error}", "Write `name: value` lines.") from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise _unusable(file, "is not a list of settings", "Write `name: value` lines.")
-    return found
-
-
-def _unusable(file: Path, why: str, remedy: str) -> ConfigError:
-    return ConfigError([Problem(str(file), "", why, remedy)])
-
-
-def _problem(error: Any, places: Mapping[str, str]) -> Problem:
-    name = str(error["loc"][0])
-    if error["type"] == "missing":
-        remedy = f"Give --{name.replace('_', '-')} or set {PREFIX}{name.upper()}."
-        return Problem(f"setting {name}", "", "is not given", remedy)
-    where = places.get(name, name)
-    if error["type"] == "extra_forbidden":
-        known = ", ".join(sorted(CloudSettings.model_fields))
-        return Problem(where, "", "is not a setting", f"Known are: {known}.")
-    secret = CloudSettings.model_fields[name].annotation in (SecretStr, SecretStr | None)
-    shown = "" if secret else repr(error["input"])
-    why = str(error["msg"]).removeprefix("Value error, ")
-    return Problem(where, shown, why, "Correct it or leave it out.")
+        raise ConfigError(written.problems(error, CloudSettings)) from error

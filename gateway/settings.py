@@ -1,8 +1,6 @@
-"""Where the gateway's settings come from: command line, then environment, then file, then default.
+"""What a command of `threadline gateway` may be told, and what cannot be together.
 
-Rule 1: every mistake at once, each with the place where it was written and the way out.
-Rule 2: an environment variable that begins with `THREADLINE_GATEWAY_` and means nothing is a
-mistake.
+Where it comes from, and what is said of a mistake: protocols/settings.py.
 """
 
 import re
@@ -11,19 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from gateway.kafka_access import KafkaAccess, Mechanism, Security
 from gateway.mqtt_access import MqttSettings
 from protocols.errors import ConfigError, Problem
+from protocols.settings import Port, gather, revealed
 
 PREFIX: Final = "THREADLINE_GATEWAY_"
-FILE_VARIABLE: Final = "THREADLINE_GATEWAY_CONFIG"
 NEEDED: Final = ("kafka_bootstrap", "kafka_group")  # to run; some commands need less
 _ONE_SERVER: Final = re.compile(r"[^\s:,]+:[0-9]{1,5}")
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
 # A share group is a level of a topic: no wildcard, no slash.
 Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
@@ -67,7 +62,7 @@ class GatewaySettings(BaseModel):
             self.mqtt_client_id or client_id,
             self.mqtt_group,
             self.mqtt_username,
-            _secret(self.mqtt_password),
+            revealed(self.mqtt_password),
             self.mqtt_ca,
             self.mqtt_certificate,
             self.mqtt_key,
@@ -83,7 +78,7 @@ class GatewaySettings(BaseModel):
             self.kafka_certificate,
             self.kafka_key,
             self.kafka_username,
-            _secret(self.kafka_password),
+            revealed(self.kafka_password),
             self.kafka_mechanism,
         )
 
@@ -95,24 +90,15 @@ def read_settings(
     needed: Collection[str] = NEEDED,
 ) -> GatewaySettings:
     """The settings of one run. `overrides`: options of the command line; None: not given."""
-    given = {name: value for name, value in overrides.items() if value is not None}
-    chosen = file or (Path(environment[FILE_VARIABLE]) if FILE_VARIABLE in environment else None)
-    from_file = {} if chosen is None else _read_file(chosen)
-    from_environment = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environment.items()
-        if name.startswith(PREFIX) and name != FILE_VARIABLE
-    }
-    places = {name: f"{chosen}: {name}" for name in from_file}
-    places |= {name: f"{PREFIX}{name.upper()}" for name in from_environment}
-    places |= {name: f"--{name.replace('_', '-')}" for name in given}
-    values = {**from_file, **from_environment, **given}
+    written = gather(PREFIX, overrides, environment, file)
+    values, places = written.values, written.places
     missing = [name for name in needed if values.get(name) is None]
-    problems = [*map(_missing, missing), *_contradictions(values, places)]
+    problems = [written.missing(name, _MEANING[name]) for name in missing]
+    problems += _contradictions(values, places)
     try:
         settings = GatewaySettings.model_validate(values)
     except ValidationError as error:
-        problems = [*(_problem(one, places) for one in error.errors()), *problems]
+        problems = [*written.problems(error, GatewaySettings), *problems]
         raise ConfigError(problems) from error
     if problems:
         raise ConfigError(problems)
@@ -160,44 +146,7 @@ def _of_certificates(values: Mapping[str, Any], where: Mapping[str, str]) -> Ite
         yield Problem(where["mqtt_certificate"], "", "is never used without mqtt_ca", remedy)
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        found = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(file, str(error), "Give a readable file.") from error
-    except YAMLError as error:
-        raise _unusable(file, f"is no YAML: {error}", "Write `name: value` lines.") from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise _unusable(file, "is not a list of settings", "Write `name: value` lines.")
-    return found
-
-
-def _unusable(file: Path, why: str, remedy: str) -> ConfigError:
-    return ConfigError([Problem(str(file), "", why, remedy)])
-
-
-def _problem(error: Any, places: Mapping[str, str]) -> Problem:
-    name = str(error["loc"][0])
-    where = places.get(name, name)
-    if error["type"] == "extra_forbidden":
-        known = ", ".join(sorted(GatewaySettings.model_fields))
-        return Problem(where, "", "is not a setting", f"Known are: {known}.")
-    shown = "" if name.endswith("_password") else repr(error["input"])
-    return Problem(where, shown, str(error["msg"]), "Correct it or leave it out.")
-
-
-def _missing(name: str) -> Problem:
-    remedy = f"Give --{name.replace('_', '-')} or set {PREFIX}{name.upper()}."
-    return Problem(f"setting {name}", "", "is not given", f"{_MEANING[name]} {remedy}")
-
-
 _MEANING: Final = {
     "kafka_bootstrap": "It says where Kafka is, as host:port.",
     "kafka_group": "It is one name for all gateways of a broker, another for each broker.",
 }
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return None if value is None else value.get_secret_value()
