@@ -64,7 +64,7 @@ def connected(settings: "CloudSettings", what: str) -> Iterator["Connection"]:
 
 
 def print_rows(rows: Sequence[Any], columns: Sequence[str], output: Output) -> None:
-    from cloud.printing import json_of, table_of
+    from protocols.printing import json_of, table_of
 
     if output is Output.JSON:
         typer.echo(json_of(rows))

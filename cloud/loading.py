@@ -13,7 +13,7 @@ from cloud.clock import Clock
 from cloud.db import connect_async
 from cloud.load import LINES_MAX, Answer, Speaker, Status, take
 from cloud.load_files import read_lines
-from cloud.printing import shown
+from protocols.printing import shown
 
 SHOWN_MAX: Final = 200
 

@@ -138,12 +138,12 @@ def topics_create(
 
 
 def _print(rows: Sequence[Any], columns: Sequence[str], output: Output) -> None:
-    from gateway.printing import json_of, table_of
+    from protocols.printing import json_of, table_of
 
     if output is Output.JSON:
         typer.echo(json_of(rows))
     else:
-        table_of(rows, columns)
+        table_of(rows, columns, box=None)
 
 
 def _settings(

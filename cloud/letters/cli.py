@@ -223,7 +223,7 @@ def _as_json(row: "LetterRow", unfolded: "Unfolded | None") -> str:
     import json
     from dataclasses import asdict
 
-    from cloud.printing import plain
+    from protocols.printing import plain
 
     told: dict[str, Any] = asdict(row)
     told["unfolded"] = None if unfolded is None else asdict(unfolded)
@@ -233,7 +233,7 @@ def _as_json(row: "LetterRow", unfolded: "Unfolded | None") -> str:
 def _as_text(row: "LetterRow", unfolded: "Unfolded | None") -> list[str]:
     from dataclasses import asdict
 
-    from cloud.printing import shown
+    from protocols.printing import shown
 
     lines = [f"{name:15} {shown(value)}" for name, value in asdict(row).items()]
     if unfolded is None:

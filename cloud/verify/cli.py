@@ -67,21 +67,20 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _print_delivery(found: "Delivery", output: Output) -> None:
-    from cloud.printing import json_of_one
-    from cloud.verify.text import delivery_text
+    from cloud.verify.text import delivery_text, json_of
 
     if output is Output.JSON:
-        typer.echo(json_of_one(found))
+        typer.echo(json_of(found))
     else:
         typer.echo(delivery_text(found))
 
 
 def _print_collection(found: "Collection", output: Output) -> None:
-    from cloud.printing import json_of_one, table_of
-    from cloud.verify.text import collection_text
+    from cloud.verify.text import collection_text, json_of
+    from protocols.printing import table_of
 
     if output is Output.JSON:
-        typer.echo(json_of_one(found))
+        typer.echo(json_of(found))
         return
     columns = ("nest", "series", "first", "last", "counted", "passes", "gaps", "missing")
     table_of(found.series, (*columns, "doubled", "proven"))

@@ -1,13 +1,21 @@
 """The proof in words: the equation, what is behind its numbers, one line to end with. Pure."""
 
+import json
+from dataclasses import asdict
 from typing import Final
 
-from cloud.printing import shown
 from cloud.verify.delivery import END, Delivery
 from cloud.verify.station import Collection
+from protocols.printing import plain, shown
 
 _ROW_FATES: Final = ("filtered", "waiting", "rejected", "dropped", "missing")
 _FRAME_FATES: Final = ("stored", "waiting", "rejected", "dropped", "missing")
+
+
+def json_of(found: Delivery | Collection) -> str:
+    """All that was found, and whether it holds."""
+    told = asdict(found) | {"holds": found.holds}
+    return json.dumps(told, indent=2, ensure_ascii=False, default=plain)
 
 
 def delivery_text(found: Delivery) -> str:

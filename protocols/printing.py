@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
+from rich.box import HEAVY_HEAD, Box
 from rich.console import Console
 from rich.table import Table
 
-WIDE = 200  # columns of a file or pipe, where nobody sees a line break
+WIDE: Final = 200  # columns of a file or pipe, where nobody sees a line break
 
 
-def table_of(rows: Sequence[Any], columns: Sequence[str]) -> None:
-    """`rows` are dataclasses; the columns named, one line each."""
-    table = Table(*columns)
+def table_of(rows: Sequence[Any], columns: Sequence[str], box: Box | None = HEAVY_HEAD) -> None:
+    """`rows` are dataclasses; the columns named, one line each. `box` None: no lines around."""
+    table = Table(*columns, box=box)
     for row in rows:
         table.add_row(*(shown(getattr(row, column)) for column in columns))
     console = Console(markup=False, highlight=False)
@@ -27,13 +28,6 @@ def json_of(rows: Sequence[Any]) -> str:
     """All fields of all rows."""
     found = [{one.name: plain(getattr(row, one.name)) for one in fields(row)} for row in rows]
     return json.dumps(found, indent=2, ensure_ascii=False)
-
-
-def json_of_one(found: Any) -> str:
-    """A dataclass with what is in it, and whether it holds."""
-    return json.dumps(
-        asdict(found) | {"holds": found.holds}, indent=2, ensure_ascii=False, default=plain
-    )
 
 
 def plain(value: Any) -> Any:
