@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from protocols.receipts import RECEIPT_FRAMES_MAX, Receipt, Run, Said
+from protocols.receipts import RECEIPT_FRAMES_MAX, Receipt, Run, Said, pages
 
 REASON_CHARS_MAX: Final = 200
 RUNS_MAX: Final = 32  # with reasons that JSON makes six times longer, still below 64 KiB
@@ -37,8 +37,8 @@ def receipts_of(
     found = []
     for agent, mine in groupby(ordered, key=lambda answer: answer.agent):
         found += [
-            Receipt(agent=agent, store_id=store_id, log_gen=log_gen, runs=tuple(runs))
-            for runs in _pages(_runs(mine))
+            Receipt(agent=agent, store_id=store_id, log_gen=log_gen, runs=runs)
+            for runs in pages(_runs(mine), RUNS_MAX)
         ]
     return found
 
@@ -82,16 +82,3 @@ def _run(answers: Sequence[Answer]) -> Run:
         digests=digests,
         reason=reason,
     )
-
-
-def _pages(runs: Iterable[Run]) -> Iterator[list[Run]]:
-    page: list[Run] = []
-    frames = 0
-    for run in runs:
-        if page and (len(page) == RUNS_MAX or frames + len(run.digests) > RECEIPT_FRAMES_MAX):
-            yield page
-            page, frames = [], 0
-        page.append(run)
-        frames += len(run.digests)
-    if page:
-        yield page

@@ -26,15 +26,16 @@ from gateway.kafka_access import (
     trouble_of,
 )
 from gateway.ports import Record, Terms, Trouble
+from gateway.topics import FRAME_TOPICS
 from protocols.tasks import end
-from protocols.topics import DEAD_TOPIC, KAFKA_TOPICS
+from protocols.topics import DEAD_TOPIC
 
 BATCH_BYTES_MAX: Final = 512 * 1024  # a single larger record goes alone
 REQUEST_BYTES_MAX: Final = 3 * 1024 * 1024
 CLOSE_S: Final = 2.0
 BURIAL_S: Final = REQUEST_S + 3 * CLOSE_S
 KEYS_MAX: Final = 10_000  # whose partition is remembered
-TOPICS: Final = tuple(dict.fromkeys((*KAFKA_TOPICS.values(), DEAD_TOPIC)))
+TOPICS: Final = (*FRAME_TOPICS, DEAD_TOPIC)
 
 
 class KafkaOutlet:

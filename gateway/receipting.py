@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.ports import Letter, Record
 from protocols.frames import Label
-from protocols.receipts import RECEIPT_FRAMES_MAX, Receipt, Run, Said, encode_receipt
+from protocols.receipts import RECEIPT_FRAMES_MAX, Receipt, Run, Said, encode_receipt, pages
 
 SINGLE_COPY: Final = "single copy"
 RUNS_MAX: Final = 64  # of one receipt, far below its limit in bytes
@@ -43,8 +43,8 @@ def letters_of(logged: Iterable[Logged], reason: str | None) -> Iterator[Letter]
         mine[one.key].append(one.label)
     for key, labels in mine.items():
         agent = key.decode()
-        for runs in _pages(_runs(labels, reason)):
-            receipt = Receipt(agent=agent, store_id=None, runs=tuple(runs))
+        for runs in pages(_runs(labels, reason), RUNS_MAX):
+            receipt = Receipt(agent=agent, store_id=None, runs=runs)
             yield Letter(agent, encode_receipt(receipt))
 
 
@@ -70,17 +70,3 @@ def _stretch(numbered: tuple[int, tuple[int, int, int, int]]) -> tuple[int, int,
     """Equal for frames that follow each other: seq and position grow alike."""
     position, (epoch, lane, seq, _) = numbered
     return epoch, lane, seq - position
-
-
-def _pages(runs: Iterable[Run]) -> Iterator[list[Run]]:
-    page: list[Run] = []
-    frames = 0
-    for run in runs:
-        full = frames + len(run.digests) > RECEIPT_FRAMES_MAX or len(page) == RUNS_MAX
-        if page and full:
-            yield page
-            page, frames = [], 0
-        page.append(run)
-        frames += len(run.digests)
-    if page:
-        yield page

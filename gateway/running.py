@@ -22,7 +22,7 @@ from gateway.kafka_topics import inspect
 from gateway.mail import Mail
 from gateway.metrics import Metrics
 from gateway.mqtt import MqttIntake, check_broker
-from gateway.mqtt_access import MqttSettings, tls_context
+from gateway.mqtt_access import MqttSettings
 from gateway.settings import GatewaySettings
 from gateway.standing import Part, Standing
 from protocols.errors import Disconnected
@@ -82,8 +82,6 @@ def client_id() -> str:
 
 async def refuse_unfit(mqtt: MqttSettings) -> None:
     """ConfigError: this broker can never serve a gateway. One that is away may yet come."""
-    if mqtt.ca is not None:
-        tls_context(mqtt)
     try:
         await check_broker(mqtt)
     except Disconnected as away:

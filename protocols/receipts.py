@@ -5,6 +5,7 @@ An entry of the spool changes state only if its own digest is the one named.
 JSON on `tl/1/<agent>/receipts`; 64-bit numbers are 16 hex digits (identities) or decimal strings.
 """
 
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -61,6 +62,20 @@ class Receipt(BaseModel):
     store_id: str | None
     log_gen: int | None = None
     runs: tuple[Run, ...] = Field(max_length=RECEIPT_FRAMES_MAX)
+
+
+def pages(runs: Iterable[Run], runs_max: int) -> Iterator[tuple[Run, ...]]:
+    """What fits one receipt each, in order; at least one run."""
+    page: list[Run] = []
+    frames = 0
+    for run in runs:
+        if page and (len(page) == runs_max or frames + len(run.digests) > RECEIPT_FRAMES_MAX):
+            yield tuple(page)
+            page, frames = [], 0
+        page.append(run)
+        frames += len(run.digests)
+    if page:
+        yield tuple(page)
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
