@@ -48,7 +48,7 @@ from protocols.events import Severity, to_us
 from protocols.frames import Lane
 from protocols.notices import Hello
 from protocols.receipts import encode_receipt
-from protocols.retry import Backoff
+from protocols.retry import Backoff, Tries
 from protocols.tasks import for_ever
 
 BROKER: Final = "broker"
@@ -105,9 +105,9 @@ class Ingest:
             await self._sessions.close()
 
     async def _take_for_ever(self) -> None:
-        attempt = 0
+        tries = Tries(self._backoff, LASTING_S)
         while True:
-            opened_s = self._clock.monotonic_s()
+            tries.begin(self._clock.monotonic_s())
             try:
                 await self._source.open()
                 self._standing.up(BROKER)
@@ -118,10 +118,7 @@ class Ingest:
             except Disconnected as gone:
                 self._standing.down(BROKER, _state_of(gone), gone.reason)
             await self._source.close()
-            if self._clock.monotonic_s() - opened_s > LASTING_S:
-                attempt = 0
-            await asyncio.sleep(self._backoff.delay_s(attempt, self._clock.draw()))
-            attempt += 1
+            await asyncio.sleep(tries.pause_s(self._clock.monotonic_s(), self._clock.draw()))
 
     async def _take(self) -> None:
         records = tuple(await self._source.take(APPETITE))

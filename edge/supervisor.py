@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from protocols.driver import Clock
-from protocols.retry import Backoff
+from protocols.retry import Backoff, Tries
 
 STEADY_S: Final = 60.0  # a task that ran this long begins anew with the shortest pause
 _log = structlog.get_logger("edge.supervisor")
@@ -25,13 +25,12 @@ class Supervisor:
         self._clock = clock
         self._draw = draw
         self._restarting = restarting
-        self._backoff = Backoff()
 
     async def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run until it returns by itself; begin again after a bug."""
-        attempt = 0
+        tries = Tries(Backoff(), STEADY_S)
         while True:
-            started_s = self._clock.monotonic_s()
+            tries.begin(self._clock.monotonic_s())
             try:
                 return await work()
             except Exception:
@@ -39,7 +38,4 @@ class Supervisor:
                     raise
                 self.restarts[name] += 1
                 _log.exception("bug: the task starts again", task=name)
-            if self._clock.monotonic_s() - started_s > STEADY_S:
-                attempt = 0
-            await asyncio.sleep(self._backoff.delay_s(attempt, self._draw()))
-            attempt += 1
+            await asyncio.sleep(tries.pause_s(self._clock.monotonic_s(), self._draw()))

@@ -23,7 +23,7 @@ from gateway.ports import HELD_BYTES_MAX, Intake, Message, Outlet, Record, Terms
 from gateway.sorting import outcome_of, sort
 from gateway.standing import Part, Standing
 from protocols.errors import ConfigError, Disconnected
-from protocols.retry import Backoff
+from protocols.retry import Backoff, Tries
 from protocols.tasks import for_ever
 
 LASTING_S: Final = 30.0  # a session that ends sooner is another failed try
@@ -112,9 +112,9 @@ class Bridge:
         await self._news.wait()
 
     async def _write_for_ever(self) -> None:
-        attempt = 0
+        tries = Tries(self._pace.retry, LASTING_S)
         while True:
-            opened_s = self._clock.monotonic_s()
+            tries.begin(self._clock.monotonic_s())
             try:
                 self._begin(await self._outlet.open())
                 while True:
@@ -122,9 +122,7 @@ class Bridge:
             except Trouble as trouble:
                 self._end(trouble)
             await self._outlet.close()
-            attempt = 0 if self._clock.monotonic_s() - opened_s > LASTING_S else attempt
-            await asyncio.sleep(self._pace.retry.delay_s(attempt, self._clock.draw()))
-            attempt += 1
+            await asyncio.sleep(tries.pause_s(self._clock.monotonic_s(), self._clock.draw()))
 
     def _begin(self, terms: Terms) -> None:
         self._is_open = True
@@ -164,10 +162,10 @@ class Bridge:
             self._room.set()
 
     async def _take_for_ever(self) -> None:
-        attempt = 0
+        tries = Tries(self._pace.retry, LASTING_S)
         while True:
             await self._room.wait()
-            opened_s = self._clock.monotonic_s()
+            tries.begin(self._clock.monotonic_s())
             try:
                 await self._open_intake()
                 while True:
@@ -177,9 +175,7 @@ class Bridge:
             except ConfigError as wrong:
                 self._standing.down(Part.BROKER, "broker_unfit", str(wrong))
             await self._intake.close()
-            attempt = 0 if self._clock.monotonic_s() - opened_s > LASTING_S else attempt
-            await asyncio.sleep(self._pace.retry.delay_s(attempt, self._clock.draw()))
-            attempt += 1
+            await asyncio.sleep(tries.pause_s(self._clock.monotonic_s(), self._clock.draw()))
 
     async def _open_intake(self) -> None:
         await self._intake.open()

@@ -14,7 +14,7 @@ from gateway.metrics import Metrics
 from gateway.ports import Intake, Letter, Letterbox, Trouble
 from gateway.standing import Part, Standing
 from protocols.errors import Busy, Disconnected
-from protocols.retry import Backoff
+from protocols.retry import Backoff, Tries
 
 LASTING_S: Final = 30.0
 RETRY: Final = Backoff(first_s=0.5, limit_s=15.0)
@@ -38,10 +38,10 @@ class Mail:
         self._clock = clock
 
     async def run(self) -> None:
-        attempt = 0
+        tries = Tries(RETRY, LASTING_S)
         try:
             while True:
-                opened_s = self._clock.monotonic_s()
+                tries.begin(self._clock.monotonic_s())
                 try:
                     await self._letterbox.open()
                     self._standing.up(Part.RECEIPTS)
@@ -49,9 +49,8 @@ class Mail:
                 except Trouble as trouble:
                     self._standing.down(Part.RECEIPTS, "receipts_down", trouble.reason)
                 await self._letterbox.close()
-                attempt = 0 if self._clock.monotonic_s() - opened_s > LASTING_S else attempt
-                await asyncio.sleep(RETRY.delay_s(attempt, self._clock.draw()))
-                attempt += 1
+                now_s = self._clock.monotonic_s()
+                await asyncio.sleep(tries.pause_s(now_s, self._clock.draw()))
         finally:
             await self._letterbox.close()
 
