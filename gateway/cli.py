@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from gateway.checking import Line
     from gateway.settings import GatewaySettings
 
 app = typer.Typer(
@@ -93,9 +94,7 @@ def check(
         kafka_group=kafka_group,
     )
     lines = asyncio.run(look(settings))
-    _print(lines, ("state", "part", "what", "remedy"), output)
-    if any(line.is_fault for line in lines):
-        raise typer.Exit(NO)
+    _report(lines, output)
 
 
 @app.command()
@@ -132,6 +131,10 @@ def topics_create(
 
     settings = _settings(config, needed=("kafka_bootstrap",), kafka_bootstrap=kafka_bootstrap)
     lines = asyncio.run(create_topics(settings.kafka, partitions, replication))
+    _report(lines, output)
+
+
+def _report(lines: Sequence["Line"], output: Output) -> None:
     _print(lines, ("state", "part", "what", "remedy"), output)
     if any(line.is_fault for line in lines):
         raise typer.Exit(NO)
