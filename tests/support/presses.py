@@ -17,9 +17,8 @@ from protocols.samples import SampleBatch
 from rules.binding.config import BindingConfig
 from tests.support.binding import compiled, written_stations
 from tests.support.plc import POLL_US, Bench
-from tests.support.stations import bench, dmc
+from tests.support.stations import PRESS, bench, dmc
 
-PRESS: Final = "L1/PRESS20"
 DEVICES: Final = frozenset({"p20", "scanner20"})
 MODULUS: Final = 32768
 CYCLES: Final = 20
