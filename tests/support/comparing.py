@@ -38,7 +38,9 @@ class Evidence:
         outages = self.outages
         with self.line.database() as database:
             for raw, plain in raw_tags(self.line.agent_file).items():
-                found.add(truth.compare(raw, self.sent[plain], rows_of(database, raw), outages))
+                rows = rows_of(database, raw)
+                pauses = self.line.agent_pauses
+                found.add(truth.compare(raw, self.sent[plain], rows, outages, pauses))
         return found
 
     def conditioned(self) -> list[str]:

@@ -27,7 +27,8 @@ Key = tuple[str, str, int]
 class PassComparison:
     """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early.
 
-    `unseen`: scanned while the agent stood still; the pass says that it has no name.
+    `unseen`: scanned while the agent stood still; the pass says that it has no name, and is right
+    in all else.
     """
 
     equal: int = 0
@@ -63,6 +64,7 @@ def compare_passes(
     stored = dict(_stored(database))
     gaps = list(_gaps(database))
     handed = _handed_over(journal)
+    changes = list(_reel_changes(journal))
     for cycle in (one for one in journal if isinstance(one, CycleRecord)):
         key = (cycle.station, cycle.nest, cycle.count)
         has_handshake = "mailbox" in stations[cycle.station]["cycle"]
@@ -74,19 +76,27 @@ def compare_passes(
         if one is None:
             _without(key, cycle, gaps, found, has_handshake=has_handshake)
         else:
-            paused = any(_meets(cycle, pause) for pause in pauses)
-            if paused and not one.names and cycle.item.outcome == "bound":
-                found.unseen += 1
-                continue
-            if paused and _reels(cycle) < one.lots:
-                one = replace(one, lots=_reels(cycle))
-            _beside(database, cycle, one, stations[cycle.station], found)
+            met = [pause for pause in pauses if _meets(cycle, pause)]
+            one = replace(one, lots=one.lots - _put_on_unseen(cycle, met, changes))
+            _beside(database, cycle, one, stations[cycle.station], found, paused=bool(met))
     return found
 
 
 def _meets(cycle: CycleRecord, pause: Stretch) -> bool:
     """Its scan may have been missed: that is before its start."""
     return pause.from_us <= cycle.ended.utc_us and pause.to_us >= cycle.started.utc_us - SCAN_US
+
+
+def _put_on_unseen(
+    cycle: CycleRecord, pauses: Sequence[Stretch], changes: Iterable[tuple[int, str]]
+) -> frozenset[str]:
+    """Reels put on after the cycle in a pause that it met: nobody saw which came first."""
+    return frozenset(
+        lot
+        for changed_us, lot in changes
+        for pause in pauses
+        if cycle.ended.utc_us <= changed_us <= pause.to_us
+    )
 
 
 def _without(
@@ -115,11 +125,14 @@ def _beside(
     stored: Stored,
     station: Mapping[str, Any],
     found: PassComparison,
+    *,
+    paused: bool,
 ) -> None:
     key = (cycle.station, cycle.nest, cycle.count)
     body = stored.body
+    unseen = paused and not stored.names and cycle.item.outcome == "bound"
     wrong = [
-        *_identity(cycle, stored),
+        *(() if unseen else _identity(cycle, stored)),
         *_judgement(cycle, body, station),
         *_values(cycle, body, station),
         *_curves(database, cycle, body),
@@ -129,7 +142,8 @@ def _beside(
         found.torn += 1  # the agent was down in it, and the pass says so
         return
     found.wrong += [f"{key}: {one}" for one in wrong]
-    found.equal += not wrong
+    found.unseen += unseen and not wrong
+    found.equal += not unseen and not wrong
     if cycle.item.unit is not None:
         found.units.add(cycle.item.dmc)
 
@@ -228,6 +242,12 @@ def _handed_over(journal: Iterable[Record]) -> set[tuple[str, int]]:
         for one in journal
         if isinstance(one, EventRecord) and one.what == "handed_over"
     }
+
+
+def _reel_changes(journal: Iterable[Record]) -> Iterator[tuple[int, str]]:
+    for one in journal:
+        if isinstance(one, EventRecord) and one.what == "reel_changed":
+            yield one.at.utc_us, one.fields["lot"]
 
 
 def _stored(database: Connection) -> Iterator[tuple[Key, Stored]]:

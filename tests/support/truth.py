@@ -64,31 +64,36 @@ class Comparison:
 
 
 def compare(
-    path: str, answers: Sequence[Answer], rows: Sequence[Row], outages: Sequence[Stretch]
+    path: str,
+    answers: Sequence[Answer],
+    rows: Sequence[Row],
+    outages: Sequence[Stretch],
+    pauses: Sequence[Stretch] = (),
 ) -> Comparison:
     """Answers in order of sending with stored rows in order of time, one to one, from the end on.
 
     A row meets the newest answer that it can be: one that was under way before the row's time. So
     an answer that nobody took cannot stand in for a later one that happens to say the same, as
-    bits do. An answer without a row must lie in a declared outage, or meet a BAD row: the agent
-    gave up waiting for it, as late as it may be if it was stopped meanwhile and the next thing
-    stored is that row. A good row without an answer is invented or doubled.
+    bits do. An answer without a row must lie in a declared outage, or have the next row, a BAD one,
+    for itself alone: the agent gave up waiting for it, later than it otherwise may if it stood
+    still meanwhile (`pauses`). A good row without an answer is invented or doubled.
     """
     found = Comparison()
+    excuses = _Excuses(path, rows, outages, pauses)
     left = list(answers)
     for row in reversed(rows):
         if row.quality & BAD:
             found.bad_rows += 1
             continue
         while left and not _is(left[-1], row):
-            _excuse(path, left.pop(), rows, outages, found)
+            excuses.judge(left.pop(), found)
         if not left:
             found.wrong.append(f"{path}: stored {row.value!r} at {row.time_us} was never sent")
             return found
         left.pop()
         found.equal += 1
     for answer in left:
-        _excuse(path, answer, rows, outages, found)
+        excuses.judge(answer, found)
     return found
 
 
@@ -99,28 +104,48 @@ def _is(answer: Answer, row: Row) -> bool:
     )
 
 
-def _excuse(
-    path: str,
-    answer: Answer,
-    rows: Sequence[Row],
-    outages: Sequence[Stretch],
-    found: Comparison,
-) -> None:
-    if any(outage.meets(answer) for outage in outages):
-        found.in_outage += 1
-    elif _was_given_up(answer, rows):
-        found.timed_out += 1
-    else:
-        found.wrong.append(f"{path}: {answer.value!r} sent at {answer.sent_us} is not stored")
+class _Excuses:
+    """Why an answer may have no row."""
 
+    def __init__(
+        self,
+        path: str,
+        rows: Sequence[Row],
+        outages: Sequence[Stretch],
+        pauses: Sequence[Stretch],
+    ) -> None:
+        self._path = path
+        self._rows = rows
+        self._outages = outages
+        self._pauses = pauses
+        self._taken: set[int] = set()
 
-def _was_given_up(answer: Answer, rows: Sequence[Row]) -> bool:
-    first = bisect_left(rows, answer.snapshot_us, key=lambda row: row.time_us)
-    if first < len(rows) and rows[first].quality & BAD:
+    def judge(self, answer: Answer, found: Comparison) -> None:
+        if any(outage.meets(answer) for outage in self._outages):
+            found.in_outage += 1
+        elif self._was_given_up(answer):
+            found.timed_out += 1
+        else:
+            found.wrong.append(
+                f"{self._path}: {answer.value!r} sent at {answer.sent_us} is not stored"
+            )
+
+    def _was_given_up(self, answer: Answer) -> bool:
+        """An agent waits for one answer at a time: a BAD row speaks for one."""
+        next_one = bisect_left(self._rows, answer.snapshot_us, key=lambda row: row.time_us)
+        if next_one == len(self._rows) or next_one in self._taken:
+            return False
+        row = self._rows[next_one]
+        late = row.time_us - answer.sent_us
+        stood_still = any(
+            answer.sent_us >= pause.from_us - PATIENCE_US and row.time_us >= pause.to_us
+            for pause in self._pauses
+            if answer.snapshot_us <= pause.to_us
+        )
+        if not row.quality & BAD or (late >= PATIENCE_US and not stood_still):
+            return False
+        self._taken.add(next_one)
         return True
-    return any(
-        row.quality & BAD and abs(row.time_us - answer.sent_us) < PATIENCE_US for row in rows
-    )
 
 
 def same(one: Any, other: Any) -> bool:

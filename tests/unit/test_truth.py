@@ -46,3 +46,29 @@ def test_an_answer_that_the_agent_gave_up_on_meets_its_bad_row() -> None:
     rows = stored(answers)
     found = compare("p", answers, [rows[0], Row(rows[1].time_us, None, BAD), rows[2]], [])
     assert (found.equal, found.timed_out, found.bad_rows, found.wrong) == (2, 1, 1, [])
+
+
+def test_a_bad_row_speaks_for_one_answer() -> None:
+    answers = sent("1011")
+    rows = stored(answers)
+    given_up = Row(rows[2].time_us, None, BAD)
+    found = compare("p", answers, [rows[0], given_up, rows[3]], [])
+    assert (found.equal, found.timed_out) == (2, 1)
+    assert found.wrong == [f"p: False sent at {STEP + 1000} is not stored"]
+
+
+def test_an_answer_before_a_good_row_is_not_excused_by_a_bad_one_after_it() -> None:
+    answers = sent("1010")
+    rows = stored(answers)
+    found = compare("p", answers, [rows[0], rows[2], Row(rows[3].time_us, None, BAD)], [])
+    assert found.wrong == [f"p: False sent at {STEP + 1000} is not stored"]
+
+
+def test_a_bad_row_comes_later_than_patience_only_after_the_agent_stood_still() -> None:
+    answers = sent("10")
+    rows = [stored(answers)[0], Row(STEP + 9_000_000, None, BAD)]
+    pause = Stretch(STEP + 500, STEP + 8_900_000)
+    assert compare("p", answers, rows, []).wrong
+    assert compare("p", answers, rows, [], [Stretch(0, STEP - 1)]).wrong
+    found = compare("p", answers, rows, [], [pause])
+    assert (found.timed_out, found.wrong) == (1, [])
