@@ -14,6 +14,7 @@ MEASUREMENTS: dict[str, Callable[[Stack], list[report.Figure]]] = {
     "ledger": ledger.measure,
     "kafka_ingest": kafka_ingest.measure,
     "line": line.measure,
+    "kafka_line": line.measure_through_kafka,
 }
 
 

@@ -19,6 +19,7 @@ from edge.status import AgentStatus
 from tests.bench.changes import Change, Steps, make_changes, percentile, steps
 from tests.bench.line_up import Running, open_line, rest_until
 from tests.bench.report import Figure
+from threadline.kafka import Kafka
 from threadline.stack import Stack
 
 SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "60"))
@@ -57,8 +58,6 @@ class Look:
 class Measured:
     before: Look
     after: Look
-    changes: Sequence[Change]
-    steps: Steps
     bare: dict[str, float]
     library: dict[str, float]
 
@@ -74,6 +73,20 @@ class Measured:
         return (self.after.counter(counter) - self.before.counter(counter)) / self.span_s
 
 
+def measure_through_kafka(stack: Stack) -> list[Figure]:
+    """The way of a change alone: a gateway and Kafka are between, all else is as in `measure`."""
+    kafka = Kafka(stack.children)
+    kafka.start()
+    try:
+        with open_line(stack, kafka) as line:
+            rest_until(time.monotonic() + WARM_S)
+            changes = make_changes(line, time.monotonic() + SECONDS, CHANGES_MIN)
+            way = steps(line, changes)
+    finally:
+        kafka.stop()
+    return _latency(changes, way, "change to API through Kafka")
+
+
 def measure(stack: Stack) -> list[Figure]:
     with open_line(stack) as line:
         rest_until(time.monotonic() + WARM_S)
@@ -85,8 +98,8 @@ def measure(stack: Stack) -> list[Figure]:
         way = steps(line, changes)
         stack.children.stop(line.agent)
         library = _Floor("read", READ_S, _plant(line)).told()
-    found = Measured(before, after, changes, way, told, library)
-    return [*_polling(found), *_costs(found), *_latency(found)]
+    found = Measured(before, after, told, library)
+    return [*_polling(found), *_costs(found), *_latency(changes, way, "change to API")]
 
 
 def _look(line: Running) -> Look:
@@ -149,23 +162,23 @@ def _costs(found: Measured) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _latency(found: Measured) -> list[Figure]:
-    seen = [one.latency_s for one in found.changes if one.latency_s is not None]
-    lost = len(found.changes) - len(seen)
+def _latency(changes: Sequence[Change], way: Steps, name: str) -> list[Figure]:
+    seen = [one.latency_s for one in changes if one.latency_s is not None]
+    lost = len(changes) - len(seen)
     whole = [
-        Figure("change to API: not seen in 10 s", lost, "changes", goal="0", n=len(found.changes)),
-        _percentile("change to API: p50", seen, 50),
-        _percentile("change to API: p99", seen, 99, goal="< 1000"),
+        Figure(f"{name}: not seen in 10 s", lost, "changes", goal="0", n=len(changes)),
+        _percentile(f"{name}: p50", seen, 50),
+        _percentile(f"{name}: p99", seen, 99, goal="< 1000"),
     ]
     parts = {
-        "change to polled": found.steps.polled,
-        "polled to sealed": found.steps.sealed,
-        "sealed to its transaction": found.steps.storing,
-        "transaction to API": found.steps.shown,
+        "change to polled": way.polled,
+        "polled to sealed": way.sealed,
+        "sealed to its transaction": way.storing,
+        "transaction to API": way.shown,
     }
     return whole + [
-        _percentile(f"… {name}: p{percent}", values, percent)
-        for name, values in parts.items()
+        _percentile(f"… {part}: p{percent}", values, percent)
+        for part, values in parts.items()
         for percent in (50, 99)
     ]
 

@@ -1,10 +1,12 @@
 """The processes of the measured line: servers, simulated plant, ingest, API, agent. No production.
 
+With a Kafka frames go through a gateway and it, else straight from the broker to ingest.
 The plant is `simulators/plants/types.yaml`: a device a protocol, with 200 signals that change every
 50 ms, and a block of types of which one number is changed by hand.
 """
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,7 @@ from edge.status import AgentStatus, ask_status
 from protocols.errors import Disconnected
 from threadline.children import Child, wait_until
 from threadline.demo.line import threadline
+from threadline.kafka import Kafka
 from threadline.ports import HOST, free_port
 from threadline.stack import Stack
 
@@ -66,7 +69,7 @@ class Running:
 
 
 @contextmanager
-def open_line(stack: Stack) -> Iterator[Running]:
+def open_line(stack: Stack, kafka: Kafka | None = None) -> Iterator[Running]:
     """Every device is up when it begins; its processes end with it, the servers go on."""
     started: list[Child] = []
 
@@ -75,27 +78,31 @@ def open_line(stack: Stack) -> Iterator[Running]:
         return started[-1]
 
     try:
-        running = _start(stack, start)
-        wait_until(lambda: _all_up(running.socket), running.agent, "polling all devices", UP_S)
+        running = _start(stack, kafka, start)
+        wait_until(lambda: _all_up(running.socket), running.agent, "told that it stores", UP_S)
         yield running
     finally:
         for child in reversed(started):
             stack.children.stop(child)
 
 
-def _start(stack: Stack, start: Callable[..., Child]) -> Running:
-    directory = stack.children.directory
+def _start(stack: Stack, kafka: Kafka | None, start: Callable[..., Child]) -> Running:
+    directory = stack.children.directory / ("line" if kafka is None else "line-kafka")
+    directory.mkdir()
     ports_file, control = directory / "ports.json", directory / "plant.sock"
     words = ["--ports-file", str(ports_file), "--control", str(control)]
     plant = start("plant", "simulators", "run", str(PLANT), *words)
-    dsn = stack.postgres.create_database("bench_line")
+    dsn = stack.postgres.create_database(directory.name.replace("-", "_"))
     token = _database(dsn)
-    env = {
-        "THREADLINE_CLOUD_DATABASE": dsn,
-        "THREADLINE_CLOUD_MQTT_HOST": stack.broker.host,
-        "THREADLINE_CLOUD_MQTT_PORT": str(stack.broker.port),
-    }
-    ingest = start("ingest", "cloud", "ingest", "--metrics-port", str(free_port()), env=env)
+    env = {"THREADLINE_CLOUD_DATABASE": dsn, **_way(stack, kafka)}
+    source = ["--source", "mqtt" if kafka is None else "kafka"]
+    if kafka is not None:
+        topics = threadline("gateway", "topics", "create")
+        whole_env = {**os.environ, **env}
+        subprocess.run(topics, check=True, capture_output=True, env=whole_env, timeout=_COMMAND_S)
+        start("gateway", "gateway", "run", "--metrics-port", str(free_port()), env=env)
+    words = ["--metrics-port", str(free_port()), *source]
+    ingest = start("ingest", "cloud", "ingest", *words, env=env)
     api_port = free_port()
     start("api", "cloud", "api", "--host", HOST, "--port", str(api_port), env=env)
     wait_until(ports_file.exists, plant, "listening", UP_S)
@@ -107,6 +114,19 @@ def _start(stack: Stack, start: Callable[..., Child]) -> Running:
         YAML().dump(_agent_file(tags, ports, broker, directory), file)
     agent = start("agent", "edge", "run", str(agent_file))
     return Running(agent, ingest, dsn, socket, control, api_port, token, ports, tags)
+
+
+def _way(stack: Stack, kafka: Kafka | None) -> dict[str, str]:
+    host, port = stack.broker.host, str(stack.broker.port)
+    if kafka is None:
+        return {"THREADLINE_CLOUD_MQTT_HOST": host, "THREADLINE_CLOUD_MQTT_PORT": port}
+    return {
+        "THREADLINE_GATEWAY_MQTT_HOST": host,
+        "THREADLINE_GATEWAY_MQTT_PORT": port,
+        "THREADLINE_GATEWAY_KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "THREADLINE_GATEWAY_KAFKA_GROUP": "bench",
+        "THREADLINE_CLOUD_KAFKA_BOOTSTRAP": kafka.bootstrap,
+    }
 
 
 def _database(dsn: str) -> str:
@@ -171,11 +191,13 @@ _CONNECTION: Final = ("protocol", "host", "port", "unit", "rack", "slot")
 
 
 def _all_up(socket: Path) -> bool:
+    """Devices answer, and the first frame has gone all the way."""
     try:
         found = ask_status(socket)
     except Disconnected:
         return False
-    return found.uplink.connected and all(one.state == "up" for one in found.devices)
+    is_stored = found.uplink.counters.get("frames_stored", 0) > 0
+    return is_stored and all(one.state == "up" for one in found.devices)
 
 
 def rest_until(at_s: float) -> None:
