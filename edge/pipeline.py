@@ -43,6 +43,7 @@ CUT_EVERY_S: Final = 0.25
 CUT_ROWS: Final = 8192
 CUT_BYTES: Final = 256 * 1024
 TICK_S: Final = 0.1
+STILL_S: Final = 2.0  # nothing of this process ran for so long: it was stopped, or starved
 _STAGE: Final = "conditioning"
 _BINDER: Final = "binding"
 _LONG: Final = frozenset(DTYPE_OF) - {
@@ -121,7 +122,8 @@ class Pipeline:
         self._dictionary = Dictionary()
         self._cut_made: tuple[Cut, Open] | None = None
         self._stopping = False
-        self._tick_s = self._cut_s = parts.clock.monotonic_s()
+        self._tick_s = self._cut_s = self._alive_s = parts.clock.monotonic_s()
+        self._alive_us = parts.clock.now_us()
 
     def begin(self) -> None:
         """Go on from the last committed state, and declare what was not read since."""
@@ -146,6 +148,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Until `stop`; then the channel is drained and the last cut is put."""
+        self._note_alive()
         await self._offer()  # what a bug left behind when it ended this task
         while not (self._stopping and self._parts.channel.is_empty and not self._taken):
             await self._step()
@@ -160,6 +163,7 @@ class Pipeline:
         wait_s = max(0.0, min(self._tick_s + TICK_S, self._cut_s + CUT_EVERY_S) - now_s)
         if not self._taken:
             self._taken.extend(await self._parts.channel.take(0.0 if self._stopping else wait_s))
+        await self._look_for_standstill()
         while self._taken:
             self._process_one(self._taken.popleft())
             if self._is_large():
@@ -173,6 +177,24 @@ class Pipeline:
             self._absorb(self._parts.binder.on_tick(self._parts.clock.now_us()))
         if now_s >= self._cut_s + CUT_EVERY_S - 1e-9:
             await self._hand_over()
+
+    async def _look_for_standstill(self) -> None:
+        """Declare a stretch in which not only this task stood still; no value is carried across.
+
+        Never noticed: one in which the outbox had no room, when this task waits anyhow.
+        """
+        still_s, from_us_ = self._parts.clock.monotonic_s() - self._alive_s, self._alive_us
+        self._note_alive()
+        if still_s < STILL_S:
+            return
+        _log.warning("the agent stood still", for_s=round(still_s, 1))
+        await self._hand_over()  # what was read before it
+        self._open.outages.append(_outage(from_us_, self._now_us(), "agent stood still", 0))
+        self.report_all()
+
+    def _note_alive(self) -> None:
+        self._alive_s = self._parts.clock.monotonic_s()
+        self._alive_us = self._now_us()
 
     # One item.
 
@@ -289,6 +311,7 @@ class Pipeline:
             return
         cut, made_of = self._cut_made
         handover = await self._put(cut)
+        self._note_alive()
         self._cut_made = None
         self._count(made_of)
         self.after_commit.add(handover, tuple(made_of.after_commit))

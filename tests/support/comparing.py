@@ -13,6 +13,8 @@ from tests.support.line import AGENT, Line, tags_of
 from tests.support.passes import PassComparison, compare_passes
 from tests.support.stored import rows_of, stretches
 
+WAS_DOWN, STOOD_STILL = "agent was down", "agent stood still"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -46,7 +48,7 @@ class Evidence:
     def conditioned(self) -> list[str]:
         """Conditioned tags that differ from what the slow oracle makes of their raw twins."""
         configured = tags_of(self.line.agent_file)
-        anew = [one.to_us for one in self.outages]
+        anew = [_anew_from_us(one) for one in self.outages]
         wrong: list[str] = []
         with self.line.database() as database:
             for raw, plain in raw_tags(self.line.agent_file).items():
@@ -81,6 +83,11 @@ def report_of(tag: Mapping[str, Any]) -> tuple[float, int]:
     is_number = "bool" not in kind and "text" not in kind and "string" not in kind
     deadband = float(report.get("deadband", {}).get("absolute", 0.0)) if is_number else 0.0
     return deadband, int(float(report["max_time"].removesuffix("s")) * 1e6)
+
+
+def _anew_from_us(outage: truth.Stretch) -> int:
+    """After it every tag is said anew; one who stood still may have read at its very beginning."""
+    return outage.from_us if outage.reason == STOOD_STILL else outage.to_us
 
 
 def _plain(rows: Sequence[truth.Row]) -> list[tuple[int, Any, int]]:

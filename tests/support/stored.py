@@ -19,7 +19,7 @@ def rows_of(database: Connection, path: str) -> list[Row]:
 def stretches(database: Connection, agent: str, kind: str) -> list[Stretch]:
     found = database.execute(
         "select (extract(epoch from from_time) * 1000000)::int8,"
-        " (extract(epoch from to_time) * 1000000)::int8"
+        " (extract(epoch from to_time) * 1000000)::int8, reason"
         " from stretch join agent using (agent_id)"
         " where name = %s and kind = %s order by from_time",
         (agent, kind),

@@ -40,6 +40,7 @@ class Stretch:
 
     from_us: int
     to_us: int
+    reason: str = ""
 
     def meets(self, answer: Answer) -> bool:
         return answer.snapshot_us <= self.to_us and answer.sent_us >= self.from_us

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.blows import plan, strike
-from tests.support.comparing import Evidence
+from tests.support.comparing import WAS_DOWN, Evidence
 from tests.support.line import AGENT, Line, seconds_of_life
 from tests.support.links import Links
 from tests.support.services import need
@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.system, pytest.mark.integration, pytest.mark.timeout(1
 # In CI; by hand THREADLINE_SYSTEM_SECONDS=120 is the length that figures are given for.
 LIFE_S = {route: seconds_of_life(one) for route, one in {Route.DIRECT: 75, Route.KAFKA: 90}.items()}
 SEEDS = [int(one) for one in os.environ.get("THREADLINE_KILL_SEEDS", "1").split(",")]
+STOP_SEEN_US = 3_000_000
 REPORT = Path("build/kills.txt")
 
 
@@ -52,7 +53,7 @@ def evidence(
 
 
 def report(run: str, found: Evidence) -> None:
-    """One line a seed, with the outage of each start of the agent."""
+    """One line a seed, with the outages of the agent."""
     samples, passes = found.samples(), found.passes()
     outages = ", ".join(f"{(one.to_us - one.from_us) / 1e6:.2f} s" for one in found.outages)
     REPORT.parent.mkdir(exist_ok=True)
@@ -92,8 +93,16 @@ def test_no_pass_and_no_event_is_there_twice(evidence: Evidence) -> None:
 def test_every_start_of_the_agent_declares_its_outage(evidence: Evidence) -> None:
     """One that was killed before it polled leaves its stretch to the next."""
     epochs = evidence.line.one("select count(distinct epoch) from lane")
-    assert 1 <= len(evidence.outages) == epochs - 1
+    assert 1 <= sum(one.reason == WAS_DOWN for one in evidence.outages) == epochs - 1
     assert all(one.to_us - one.from_us < 60e6 for one in evidence.outages)
+
+
+def test_every_long_stop_of_the_agent_is_a_declared_outage(evidence: Evidence) -> None:
+    """Also if it was killed while it stood still."""
+    for pause in evidence.line.agent_pauses:
+        if pause.to_us - pause.from_us > STOP_SEEN_US:
+            middle_us = pause.from_us + STOP_SEEN_US // 2
+            assert any(one.from_us <= middle_us <= one.to_us for one in evidence.outages), pause
 
 
 def test_verify_finds_nothing_missing_and_nothing_twice(evidence: Evidence) -> None:

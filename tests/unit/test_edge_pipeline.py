@@ -243,6 +243,37 @@ async def test_an_overrun_is_counted_named_and_reported_anew() -> None:
         assert stored + bench.channel.overrun_rows == 120
 
 
+async def test_a_standstill_of_the_process_is_an_outage_after_which_all_is_said_anew() -> None:
+    async with running() as bench:
+        await asyncio.sleep(0.3)
+        bench.say({"p1.a": 1})
+        await asyncio.sleep(0.001)  # it is taken, and in no cut yet
+        before, since_us = bench.stage.report_alls, bench.clock.now_us()
+        bench.clock.stop(5.0)
+        bench.say({"p1.a": 2})
+        await asyncio.sleep(0.3)
+        (outage,) = [outage for cut in bench.cuts for outage in cut.outages]
+        assert (outage.reason, outage.rows) == ("agent stood still", 0)
+        assert to_us(outage.from_time) == pytest.approx(since_us, abs=2_000)
+        assert to_us(outage.to_time) == pytest.approx(since_us + 5_000_000, abs=2_000)
+        assert bench.stage.report_alls == before + 1
+        first, second = (cut for cut in bench.cuts if len(cut.samples))
+        assert not first.outages, "what was read before it is no part of it"
+        assert second.outages == (outage,)
+
+
+async def test_a_short_stop_and_a_full_outbox_are_no_standstill() -> None:
+    async with running() as bench:
+        await asyncio.sleep(0.3)
+        bench.clock.stop(1.5)
+        await asyncio.sleep(0.3)
+        bench.outbox.fill()
+        await asyncio.sleep(6)
+        bench.outbox.empty()
+        await asyncio.sleep(0.3)
+        assert not any(cut.outages for cut in bench.cuts)
+
+
 async def test_a_write_after_commit_waits_for_the_sync() -> None:
     async with running() as bench:
         bench.outbox.hold = True
