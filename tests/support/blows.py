@@ -7,9 +7,10 @@ moments, as far as the machine keeps them.
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from heapq import heappop, heappush
 
 from tests.support.line import Line
 from tests.support.links import Links
@@ -51,11 +52,21 @@ def plan(seed: int, seconds: float, parts: Sequence[str], wires: Sequence[str]) 
 
 
 def strike(line: Line, steps: Sequence[Step], seconds: float) -> None:
-    """Do it all, and return when the time is over and everything runs."""
+    """Do it all, and return when the time is over and everything runs.
+
+    What begins late, since a server took its time to come back, ends as much later.
+    """
     begun = time.monotonic()
-    for at_s, doing in sorted(_acts(line, steps), key=lambda act: act[0]):
+    due = [(step.at_s, number, False) for number, step in enumerate(steps)]
+    while due:
+        at_s, number, has_begun = heappop(due)
         time.sleep(max(0.0, begun + at_s - time.monotonic()))  # the moment is the condition
-        doing()
+        act = _Act(line, steps[number])
+        if has_begun:
+            act.end()
+        else:
+            act.begin()
+            heappush(due, (time.monotonic() - begun + steps[number].for_s, number, True))
     time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
@@ -98,13 +109,6 @@ class _Act:
             case Blow.HANG:
                 _wires(line).all[step.whom].lose()
                 _wires(line).all[step.whom].mend()
-
-
-def _acts(line: Line, steps: Sequence[Step]) -> Iterator[tuple[float, Callable[[], None]]]:
-    for step in steps:
-        act = _Act(line, step)
-        yield step.at_s, act.begin
-        yield step.at_s + step.for_s, act.end
 
 
 def _wires(line: Line) -> Links:

@@ -27,8 +27,9 @@ Key = tuple[str, str, int]
 class PassComparison:
     """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early.
 
-    `unseen`: scanned while the agent stood still; the pass says that it has no name, and is right
-    in all else.
+    `unseen`: scanned while the agent stood still, or before the very first cycle, when nobody knows
+    whether a scan was for an earlier one; the pass says that it has no name, and is right in all
+    else.
     """
 
     equal: int = 0
@@ -78,7 +79,8 @@ def compare_passes(
         else:
             met = [pause for pause in pauses if _meets(cycle, pause)]
             one = replace(one, lots=one.lots - _put_on_unseen(cycle, met, changes))
-            _beside(database, cycle, one, stations[cycle.station], found, paused=bool(met))
+            excused = bool(met) or (cycle.ordinal == 1 and not has_handshake)
+            _beside(database, cycle, one, stations[cycle.station], found, may_be_unseen=excused)
     return found
 
 
@@ -126,11 +128,11 @@ def _beside(
     station: Mapping[str, Any],
     found: PassComparison,
     *,
-    paused: bool,
+    may_be_unseen: bool,
 ) -> None:
     key = (cycle.station, cycle.nest, cycle.count)
     body = stored.body
-    unseen = paused and not stored.names and cycle.item.outcome == "bound"
+    unseen = may_be_unseen and not stored.names and cycle.item.outcome == "bound"
     wrong = [
         *(() if unseen else _identity(cycle, stored)),
         *_judgement(cycle, body, station),
