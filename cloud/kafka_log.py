@@ -35,6 +35,7 @@ from protocols.tls import Peer, Pem, configured, plain_context
 
 REQUEST_MS: Final = 10_000
 RETRY_MS: Final = 200
+METADATA_MS: Final = 10_000  # so soon parts that a topic was given more are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "security_protocol": settings.security.upper(),
         "request_timeout_ms": REQUEST_MS,
         "retry_backoff_ms": RETRY_MS,
+        "metadata_max_age_ms": METADATA_MS,
     }
     if settings.security in ("ssl", "sasl_ssl"):
         options["ssl_context"] = _tls_context(settings)

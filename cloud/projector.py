@@ -204,10 +204,16 @@ async def _open(dsn: str) -> AsyncConnection:
     connection = await connect_async(dsn, application="threadline projector")
     try:
         await migrate.check(connection)
+        with translated():
+            await connection.execute(_IMPATIENT)
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+# Stopped in mid-batch it would keep its turn, and every other projector would wait for it.
+_IMPATIENT: Final = "set idle_in_transaction_session_timeout = '60s'"
 
 
 async def _next_events(

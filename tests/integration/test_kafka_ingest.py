@@ -9,7 +9,7 @@ from protocols.notices import Hello, LaneState
 from protocols.receipts import Said
 from protocols.samples import DataType
 from tests.support.frames import AgentVoice, changed, sample
-from tests.support.kafka_plant import KafkaBench, KafkaPlant, kafka_ingest
+from tests.support.kafka_plant import Access, KafkaBench, KafkaPlant, kafka_ingest
 from tests.support.many_frames import ROWS, some_frames
 from tests.support.services import need
 from threadline.children import Children
@@ -218,3 +218,48 @@ async def test_kafka_that_is_killed_is_named_and_comes_back_by_itself(
             assert bench.counts() == (40 * ROWS, 40)
             assert bench.log_gen() == 0
             assert bench.standing.state == "running"
+
+
+async def test_a_topic_that_we_may_not_read_is_named_and_goes_on_when_we_may(
+    tmp_path: Path, store_dsn: str
+) -> None:
+    need("kafka")
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with Children(tmp_path) as children:
+        server = Kafka(children, settings=settings)
+        server.start()
+        plant = KafkaPlant(server.bootstrap)
+        plant.make()
+        sent = some_frames(AgentVoice(), 3)
+        async with kafka_ingest(plant, store_dsn) as bench:
+            plant.send(*sent)
+            await bench.until_stored(sent)
+            access = Access(plant, "tl.live")
+            access.only_for_somebody_else()
+            await bench.until(lambda: bench.standing.state == "kafka_refused", 30.0)
+            assert f"{plant.prefix}tl.live" in bench.standing.health().reason
+            access.for_all()
+            await bench.until(lambda: bench.standing.state == "running", 30.0)
+            more = some_frames(AgentVoice(epoch=2), 3)
+            plant.send(*more)
+            await bench.until_stored(more)
+            assert bench.counts() == (6 * ROWS, 6)
+
+
+async def test_parts_that_a_topic_is_given_more_are_read_soon(
+    plant: KafkaPlant, store_dsn: str
+) -> None:
+    voice = AgentVoice()
+    async with kafka_ingest(plant, store_dsn) as bench:
+        first = some_frames(voice, 3)
+        plant.send(*first, partition=1)
+        await bench.until_stored(first)
+        plant.add_parts("tl.live", 4)
+        more = some_frames(voice, 3)
+        plant.send(*more, partition=3)
+        await bench.until_stored(more, 40.0)
+        assert bench.counts() == (6 * ROWS, 6)
+        assert bench.log_gen() == 0

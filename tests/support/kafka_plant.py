@@ -12,6 +12,14 @@ from uuid import uuid4
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+)
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.cimpl import NewPartitions
 
 from cloud.clock import Clock
 from cloud.db import Connection, connect
@@ -118,6 +126,11 @@ class KafkaPlant:
             and digest == header.digest
         ]
 
+    def add_parts(self, topic: str, partitions: int) -> None:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        more = NewPartitions(self.prefix + topic, partitions)
+        admin.create_partitions([more])[self.prefix + topic].result(ANSWER_S)
+
     def forget_before(self, topic: str, partition: int, offset: int) -> None:
         """As retention does it."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
@@ -129,6 +142,29 @@ class KafkaPlant:
 
     def _producer(self) -> Producer:
         return Producer({"bootstrap.servers": self.bootstrap, "acks": "all", "linger.ms": 1})
+
+
+class Access:
+    """Who may read a topic. Without a rule everybody may."""
+
+    def __init__(self, plant: KafkaPlant, topic: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": plant.bootstrap})
+        self._topic = plant.prefix + topic
+
+    def only_for_somebody_else(self) -> None:
+        rule = AclBinding(*self._about, "User:else", "*", AclOperation.READ, ALLOW)
+        self._admin.create_acls([rule])[rule].result(ANSWER_S)
+
+    def for_all(self) -> None:
+        rules = AclBindingFilter(*self._about, "User:else", "*", AclOperation.ANY, ANY)
+        self._admin.delete_acls([rules])[rules].result(ANSWER_S)
+
+    @property
+    def _about(self) -> tuple[ResourceType, str, ResourcePatternType]:
+        return ResourceType.TOPIC, self._topic, ResourcePatternType.LITERAL
+
+
+ALLOW, ANY = AclPermissionType.ALLOW, AclPermissionType.ANY
 
 
 @dataclass
