@@ -1,6 +1,7 @@
 """What is between Kafka and ingest: records waiting to be handed out, and those handed out. Pure.
 
 Rule 1: whatever was read in an earlier turn is forgotten with it: it will be read again.
+Rule 2: of what waits the more urgent topic comes first, whichever was read first.
 """
 
 from collections import deque
@@ -12,12 +13,14 @@ from cloud.source import Appetite, Part, Record
 class Desk:
     """A turn begins with every new sharing out of the parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Sequence[str]) -> None:
+        """`topics`: the most urgent first."""
+        self._topics = tuple(topics)
         self.renew()
 
     def renew(self) -> None:
         self._turn = object()  # equal to no other, of whatever desk
-        self._waiting: deque[Record] = deque()
+        self._waiting: dict[str, deque[Record]] = {topic: deque() for topic in self._topics}
         self._after: dict[Part, int] = {}
         self._taken: dict[Part, int] = {}
         self._under_way = 0
@@ -38,7 +41,10 @@ class Desk:
 
     @property
     def is_empty(self) -> bool:
-        return not self._waiting
+        return not any(self._waiting.values())
+
+    def waiting(self, topic: str) -> int:
+        return len(self._waiting[topic])
 
     def begin(self, part: Part, after: int) -> None:
         """Of this part the database holds `after`."""
@@ -48,18 +54,19 @@ class Desk:
         return self._after[part]
 
     def put(self, record: Record, part: Part, offset: int) -> None:
-        self._waiting.append(record)
+        self._waiting[part.topic].append(record)
         self._after[part] = offset + 1
 
     def pop(self, appetite: Appetite) -> list[Record]:
         """Within the appetite, but one at least if there is any."""
         taken: list[Record] = []
         size = 0
-        while self._waiting and len(taken) < appetite.records:
-            size += len(self._waiting[0].data)
-            if taken and size > appetite.size:
-                break
-            taken.append(self._waiting.popleft())
+        for waiting in self._waiting.values():
+            while waiting and len(taken) < appetite.records:
+                size += len(waiting[0].data)
+                if taken and size > appetite.size:
+                    break
+                taken.append(waiting.popleft())
         self._under_way += len(taken)
         self._bytes += sum(len(record.data) for record in taken)
         return taken

@@ -72,7 +72,7 @@ class Member:
         self._on_lag = on_lag
         self._view = LogView(settings)
         self._consumer = AIOKafkaConsumer(**_consumer_options(settings))
-        self._desk = Desk()
+        self._desk = Desk(self._topics)
         self._is_given = False  # parts by the group, that it does not want back
         self._is_settled = False  # claimed, compared, at the right places
         self._known: Mapping[str, Topic] = {}
@@ -103,7 +103,7 @@ class Member:
                 await self._settle()
             elif self._desk.bytes_under_way >= self._bytes_max:
                 await self._changes(POLL_MS / 1000)
-            elif self._desk.is_empty:
+            else:
                 await self._fill(appetite)
             if records := self._hand_out(appetite):
                 return records
@@ -227,30 +227,30 @@ class Member:
             raise _SharedOutAnewError
 
     async def _fill(self, appetite: Appetite) -> None:
-        """What has arrived, the more urgent topics first; waits if there is nothing at all."""
+        """Of what has arrived, the more urgent topics first; waits if there is nothing at all."""
         turn = self._desk.turn
-        wanted = appetite.records
+        await self._top_up(appetite.records, turn)
+        if self._desk.is_empty:  # the first to come may be of any topic
+            self._put(await self._read(timeout_ms=POLL_MS, records=1), turn)
+            await self._top_up(appetite.records, turn)
+
+    async def _top_up(self, wanted: int, turn: object) -> None:
         for topic in self._topics:
+            wanted -= self._desk.waiting(topic)
             parts = [part for part in self._consumer.assignment() if part.topic == topic]
             if parts and wanted > 0:
                 wanted -= self._put(await self._read(*parts, records=wanted), turn)
-        if self._desk.is_empty:
-            self._put(await self._read(timeout_ms=POLL_MS, records=appetite.records), turn)
 
     def _put(self, found: Mapping[TopicPartition, Sequence[Any]], turn: object) -> int:
         """Read in a turn that is over: it will be read again."""
         if self._desk.turn is not turn or not self._is_settled:
             return 0
-        count = 0
-        for topic in self._topics:
-            for where in (one for one in found if one.topic == topic):
-                part = _part(where)
-                for read in found[where]:
-                    bare = topic.removeprefix(self._prefix)
-                    record = record_of(read, bare, part, self._desk.after(part), turn)
-                    self._desk.put(record, part, read.offset)
-                    count += 1
-        return count
+        for where, reads in found.items():
+            part, bare = _part(where), where.topic.removeprefix(self._prefix)
+            for read in reads:
+                record = record_of(read, bare, part, self._desk.after(part), turn)
+                self._desk.put(record, part, read.offset)
+        return sum(map(len, found.values()))
 
     async def _read(
         self, *parts: TopicPartition, timeout_ms: int = 0, records: int | None = None

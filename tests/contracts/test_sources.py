@@ -42,6 +42,9 @@ class Far(Protocol):
     @property
     def source(self) -> Source: ...
     async def push(self, agent: str, channel: str, data: bytes) -> None: ...
+    async def arrived(self, count: int) -> None:
+        """So many were pushed since `open`, none was taken: all of them can be taken now."""
+
     async def receipts(self, count: int) -> list[Receipt]: ...
     async def cut(self) -> None: ...
 
@@ -52,6 +55,9 @@ class FakeFar:
 
     async def push(self, agent: str, channel: str, data: bytes) -> None:
         self.source.push(agent, channel, data)
+
+    async def arrived(self, count: int) -> None:
+        assert len(self.source._waiting) == count
 
     async def receipts(self, count: int) -> list[Receipt]:
         assert len(self.source.answers) >= count
@@ -81,6 +87,11 @@ class MqttFar:
         info = self.client.publish(f"tl/1/{agent}/{channel}", data, qos=1)
         await _until(info.is_published)
 
+    async def arrived(self, count: int) -> None:
+        connection = self.source._connection
+        assert connection is not None
+        await _until(lambda: connection._received == count)
+
     async def receipts(self, count: int) -> list[Receipt]:
         await _until(lambda: len(self._heard) >= count)
         return [decode_receipt(bytes(message.payload)) for message in self._heard]
@@ -103,6 +114,9 @@ class KafkaFar:
         headers = [("frame", data[:8]), ("lane", channel.encode())]
         topic = KAFKA_TOPICS[channel]
         await asyncio.to_thread(self._plant.send_raw, topic, agent.encode(), data[8:], headers)
+
+    async def arrived(self, count: int) -> None:
+        """Kafka has them since `push`, and nothing is read there before the first `take`."""
 
     async def receipts(self, count: int) -> list[Receipt]:
         await _until(lambda: len(self._plant.receipts()) >= count)
@@ -201,17 +215,16 @@ async def test_records_come_whole_with_their_agent_and_channel(far: Far) -> None
 
 async def test_of_what_has_arrived_the_more_urgent_is_taken_first(far: Far) -> None:
     await far.source.open()
-    await far.push("berlin.press1", "live", b"the first of all")
-    await far.source.acknowledge(await take(far, 1))
     for channel in ("backlog", "live", "events", "hello", "control"):
         for number in range(3):
             await far.push("berlin.press1", channel, b"%d of %s" % (number, channel.encode()))
+    await far.arrived(15)
     records: list[Record] = []
-    while len(records) < 15:
-        await asyncio.sleep(0.5)  # what can arrive has arrived
-        taken = await far.source.take(Appetite(records=4, size=10_000))
-        await far.source.acknowledge(taken)
-        records += taken
+    async with asyncio.timeout(PATIENCE_S):
+        while len(records) < 15:
+            taken = await far.source.take(Appetite(records=4, size=10_000))
+            await far.source.acknowledge(taken)
+            records += taken
     found = [one.channel for one in records]
     assert found == sorted(found, key=lambda one: URGENCY[one])
 

@@ -186,7 +186,7 @@ def test_an_id_of_a_topic_never_comes_back() -> None:
 
 
 def test_the_desk_forgets_what_was_read_in_a_turn_that_is_over() -> None:
-    desk = Desk()
+    desk = Desk([LIVE.topic])
     desk.begin(LIVE, 5)
     before = desk.turn
     for offset in (5, 6, 9):
@@ -204,7 +204,7 @@ def test_the_desk_forgets_what_was_read_in_a_turn_that_is_over() -> None:
 
 
 def test_the_desk_counts_what_is_under_way() -> None:
-    desk = Desk()
+    desk = Desk([LIVE.topic])
     desk.begin(LIVE, 0)
     for offset in range(4):
         desk.put(record_at(offset, offset, desk.turn), LIVE, offset)
@@ -218,3 +218,14 @@ def test_the_desk_counts_what_is_under_way() -> None:
     assert desk.newly_taken() == {LIVE: 3}
     assert desk.newly_taken() == {}
     assert len(desk.pop(PLENTY)) == 1
+
+
+def test_the_desk_gives_the_more_urgent_first_whichever_came_first() -> None:
+    urgent = Part("events", 0)
+    desk = Desk([urgent.topic, LIVE.topic])
+    for part, offset in ((LIVE, 0), (LIVE, 1), (urgent, 0), (LIVE, 2), (urgent, 1)):
+        desk.put(replace(record_at(offset, offset), agent=part.topic), part, offset)
+    assert [desk.waiting(topic) for topic in (urgent.topic, LIVE.topic)] == [2, 3]
+    taken = desk.pop(Appetite(3, 10**9))
+    assert [one.agent for one in taken] == [urgent.topic, urgent.topic, LIVE.topic]
+    assert [one.place.offset for one in desk.pop(PLENTY) if one.place] == [1, 2]
