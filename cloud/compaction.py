@@ -54,7 +54,7 @@ async def compact(
         if not await _try_lock(connection):
             return None
         try:
-            await connection.execute(f"set lock_timeout = '{HELD_MAX}'")
+            await connection.execute(_IMPATIENT)
             return await _compact_all(connection, keep, tell, frames_max)
         finally:
             if not connection.closed:
@@ -168,6 +168,11 @@ async def _movable(
         found.append(int(seq))
     return found
 
+
+# Stopped between two statements it would hold its lane, and ingest would wait for it.
+_IMPATIENT: Final = f"""
+    set lock_timeout = '{HELD_MAX}'; set idle_in_transaction_session_timeout = '15s'
+"""
 
 # While it is held no transaction admits into the lane; one that is under way is waited for.
 _LOCK_LANE: Final = "select from lane where lane_id = %s for update"

@@ -105,6 +105,14 @@ async def test_an_old_epoch_still_in_the_spool_stays(bench: Bench, store_dsn: st
     assert left(bench) == [6, 7, 8, 9, 10]
 
 
+async def test_a_compaction_that_is_stopped_in_mid_transaction_is_ended(store_dsn: str) -> None:
+    """Its lane would be locked for ever, and ingest behind it."""
+    async with compactor(store_dsn) as connection:
+        await compact(connection, KEEP)
+        cursor = await connection.execute("show idle_in_transaction_session_timeout")
+        assert await cursor.fetchone() == ("15s",)
+
+
 async def test_a_hole_stays_a_hole_and_once_filled_two_ranges_are_one(
     bench: Bench, store_dsn: str
 ) -> None:
