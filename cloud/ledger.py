@@ -84,11 +84,13 @@ class LaneBook:
 
     async def learn(self, connection: AsyncConnection, keys: Iterable[LaneKey]) -> None:
         """Make the missing rows and know all of these lanes."""
-        missing = sorted({key for key in keys if key not in self._ids})
+        wanted = set(keys)
+        missing = sorted(wanted - self._ids.keys())
         if not missing:
             return
         if len(self._ids) + len(missing) > LANES_KEPT_MAX:
             self._ids.clear()
+            missing = sorted(wanted)
         columns = [list(column) for column in zip(*missing, strict=True)]
         await connection.execute(
             "insert into lane (agent_id, epoch, lane)"
@@ -138,14 +140,6 @@ class Admission:
             Outcome.ADMITTED if id(entry) in admitted else _outcome(entry, digests)
             for entry in self._entries
         ]
-
-
-async def admit(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Outcome]:
-    """Both steps alone, in the caller's transaction."""
-    admission = Admission(connection, entries)
-    async with connection.pipeline():
-        await admission.send()
-    return await admission.outcomes()
 
 
 # Sorted, so that two transactions never wait for each other.

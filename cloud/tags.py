@@ -52,19 +52,13 @@ class TagBook:
 
     async def learn(self, connection: AsyncConnection, wanted: Iterable[SitedTags]) -> None:
         """Open what is missing and know all of these."""
-        missing = sorted(
-            {
-                (site_id, tag)
-                for site_id, tags in wanted
-                if (site_id, id(tags)) not in self._maps
-                for tag in tags
-                if (site_id, tag) not in self._ids
-            }
-        )
+        given = list(wanted)
+        missing = self._missing(given)
         if not missing:
             return
         if len(self._ids) + len(missing) > TAGS_KEPT_MAX:
             self.clear()
+            missing = self._missing(given)
         columns = [
             [site_id for site_id, _ in missing],
             [tag.path for _, tag in missing],
@@ -83,6 +77,17 @@ class TagBook:
         )
         for at, tag_id in await cursor.fetchall():
             self._ids[missing[at - 1]] = tag_id
+
+    def _missing(self, wanted: Iterable[SitedTags]) -> list[tuple[int, Tag]]:
+        return sorted(
+            {
+                (site_id, tag)
+                for site_id, tags in wanted
+                if (site_id, id(tags)) not in self._maps
+                for tag in tags
+                if (site_id, tag) not in self._ids
+            }
+        )
 
 
 class UseBook:

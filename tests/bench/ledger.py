@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from cloud.admission import SEQ_BITS, Accepted, Agent, Contents
 from cloud.compaction import FRAMES_MAX, compact_lane
 from cloud.db import AsyncConnection, Connection, connect, connect_async
-from cloud.ledger import Entry, Outcome, admit
+from cloud.ledger import Admission, Entry, Outcome
 from cloud.migrate import migrate
 from cloud.source import Record
 from cloud.storage import Policy, Wanted
@@ -117,7 +117,10 @@ class _Place:
         entries = [_entry(lane, self.seq) for lane in self.lanes[first : first + FRAMES]]
         began = time.perf_counter()
         async with self.connection.transaction():
-            outcomes = await admit(self.connection, entries)
+            admission = Admission(self.connection, entries)
+            async with self.connection.pipeline():
+                await admission.send()
+            outcomes = await admission.outcomes()
             admitted = time.perf_counter() - began
         took = time.perf_counter() - began
         if set(outcomes) != {Outcome.ADMITTED}:
