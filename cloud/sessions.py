@@ -33,6 +33,10 @@ class Session:
     owner: UUID | None = None  # of a log's parts, in whose name these connections work
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    async def close(self) -> None:
+        await self.preparing.close()
+        await self.storing.close()
+
 
 class Sessions:
     """Opens one session at a time, whoever asks."""
@@ -81,8 +85,7 @@ class Sessions:
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.preparing.close()
-            await session.storing.close()
+            await session.close()
 
     async def _opened(self) -> Session:
         async with self._opening:

@@ -62,8 +62,7 @@ async def retry(dsn: str, numbers: Iterable[int], clock: Clock) -> AsyncIterator
         for number in numbers:
             yield await _Retry(session, number, clock).run(agents)
     finally:
-        await session.preparing.close()
-        await session.storing.close()
+        await session.close()
 
 
 class _Retry:

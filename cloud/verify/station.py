@@ -13,10 +13,10 @@ Where each number comes from:
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 from cloud.db import Connection, translated
@@ -110,31 +110,29 @@ def _count(nest: str, series: int, cycles: Sequence[Cycle]) -> SeriesCount:
     counts: dict[int, set[object]] = defaultdict(set)
     for one in passes:
         counts[one.key.count].add(one.pass_id)
-    gaps = merged((g.from_count, g.to_count) for g in cycles if isinstance(g, GapEvent))
-    ends = [*counts, *(count for gap in gaps for count in gap)]
-    covered = sum(high - low + 1 for low, high in gaps)
-    covered -= sum(any(low <= count <= high for low, high in gaps) for count in counts)
-    counted = max(ends) - min(ends) + 1
-    holes = list(_holes(counts, gaps))
+    gaps = [(one.from_count, one.to_count) for one in cycles if isinstance(one, GapEvent)]
+    told = merged([*((count, count) for count in counts), *gaps])
+    first, last = told[0][0], told[-1][1]
+    counted = last - first + 1
+    covered = sum(high - low + 1 for low, high in told)
     return SeriesCount(
         nest,
         f"{series:016x}",
-        min(ends),
-        max(ends),
+        first,
+        last,
         counted,
         len(counts),
-        covered,
-        counted - len(counts) - covered,
+        covered - len(counts),
+        counted - covered,
         sum(len(ids) - 1 for ids in counts.values()),
         proven=all(one.key.modulus is not None for one in passes),
-        missing_counts=tuple(holes[:MISSING_SHOWN_MAX]),
+        missing_counts=tuple(islice(_holes(told), MISSING_SHOWN_MAX)),
     )
 
 
-def _holes(counts: Iterable[int], gaps: Sequence[tuple[int, int]]) -> Iterable[int]:
-    taken = merged([*((count, count) for count in counts), *gaps])
-    for (_, high), (low, _) in pairwise(taken):
-        yield from range(high + 1, min(low, high + 1 + MISSING_SHOWN_MAX))
+def _holes(told: Sequence[tuple[int, int]]) -> Iterator[int]:
+    for (_, high), (low, _) in pairwise(told):
+        yield from range(high + 1, low)
 
 
 @dataclass(frozen=True, slots=True)
