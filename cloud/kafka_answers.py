@@ -5,6 +5,7 @@ Rule 2: bounded; nobody waits for Kafka here longer than a moment.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -20,12 +21,15 @@ BATCH_BYTES: Final = 128 * 1024
 
 
 class KafkaAnswers:
-    """A producer of its own: what it waits for holds up no reading."""
+    """A producer of its own: what it waits for holds up no reading.
 
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+    `on_lost` hears of each receipt that was taken here and then not delivered.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str, on_lost: Callable[[], object]) -> None:
         self._topic = topic
+        self._on_lost = on_lost
         self._waiting = 0
-        self.lost = 0  # taken, and then not delivered
         self._producer = AIOKafkaProducer(
             **client_options(settings), acks=1, linger_ms=LINGER_MS, max_batch_size=BATCH_BYTES
         )
@@ -51,4 +55,4 @@ class KafkaAnswers:
     def _sent(self, future: "asyncio.Future[Any]") -> None:
         self._waiting -= 1
         if future.cancelled() or future.exception() is not None:
-            self.lost += 1
+            self._on_lost()

@@ -18,7 +18,8 @@ from protocols.topics import RECEIPTS_TOPIC
 class KafkaSource:
     """A `cloud.source.Source` that counts. `channels`: lanes, `hello`, `dead`.
 
-    `on_lag` hears by topic how many records wait in Kafka.
+    `on_lag` hears by topic how many records wait in Kafka, `on_lost` of each receipt that was taken
+    and then not delivered.
     """
 
     def __init__(
@@ -28,19 +29,22 @@ class KafkaSource:
         keeper: Keeper,
         clock: Clock,
         on_lag: Callable[[Mapping[str, int]], None] = lambda _: None,
+        on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         self._settings = settings
         self._topics = topics_of(channels)
         self._keeper = keeper
         self._clock = clock
         self._on_lag = on_lag
+        self._on_lost = on_lost
         self._member: Member | None = None
         self._answers: KafkaAnswers | None = None
 
     async def open(self) -> None:
         await self.close()
         self._member = Member(self._settings, self._topics, self._keeper, self._clock, self._on_lag)
-        self._answers = KafkaAnswers(self._settings, self._settings.prefix + RECEIPTS_TOPIC)
+        receipts = self._settings.prefix + RECEIPTS_TOPIC
+        self._answers = KafkaAnswers(self._settings, receipts, self._on_lost)
         try:
             await self._member.open([RECEIPTS_TOPIC])
             await self._answers.open()

@@ -50,7 +50,9 @@ class Metrics(Meters):
     )
     receipts = Meter(Counter, "threadline_ingest_receipts", "Receipts sent")
     receipts_lost = Meter(
-        Counter, "threadline_ingest_receipts_lost", "Receipts that found no connection"
+        Counter,
+        "threadline_ingest_receipts_lost",
+        "Receipts that found no connection, or that Kafka did not take after all",
     )
     received_bytes = Meter(Counter, "threadline_ingest_received_bytes", "Bytes of records taken")
     transactions = Meter(Counter, "threadline_ingest_transactions", "Transactions committed")

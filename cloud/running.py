@@ -136,7 +136,8 @@ class _Process:
         owner = uuid4()
         sessions = Sessions(self.settings.dsn, self.clock, standing, RETRY, owner)
         positions = Positions(sessions, owner, self.clock)
-        source = KafkaSource(settings, LINES[line], positions, self.clock, self._show_lag)
+        lost = self.metrics.receipts_lost.inc
+        source = KafkaSource(settings, LINES[line], positions, self.clock, self._show_lag, lost)
         return Ingest(source, sessions, standing, self.metrics, self.clock)
 
     def _show_lag(self, lags: Mapping[str, int]) -> None:
