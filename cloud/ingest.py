@@ -226,6 +226,7 @@ class Ingest:
             await self._source.acknowledge(batch.records)
             await self._answer(batch, stored, store_id)
             self._count(batch, stored)
+            self._tell_losses(stored)
 
     async def _abandon(self, batch: Batch) -> None:
         """Others have these records by now."""
@@ -327,6 +328,16 @@ class Ingest:
         for lane, t_max in newest.items():
             metrics.lag_s.labels(lane.name.lower()).set((to_us(now) - t_max) / 1e6)
 
+    def _tell_losses(self, stored: Stored) -> None:
+        for lost in stored.lost_spools:
+            self._metrics.spools_lost.inc()
+            self._log.error(
+                "spool lost",
+                agent=lost.agent.name,
+                lost_after=lost.lost_after.isoformat(),
+                back_at=lost.back_at.isoformat(),
+            )
+
     def _wait_for(self, records: int) -> None:
         self._waiting += records
         self._metrics.waiting.inc(records)
@@ -368,3 +379,4 @@ def _add(total: Stored, one: Stored) -> None:
     total.event_conflicts += one.event_conflicts
     total.letters += one.letters
     total.letters_without_room += one.letters_without_room
+    total.lost_spools += one.lost_spools

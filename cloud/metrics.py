@@ -48,6 +48,11 @@ class Metrics(Meters):
         "threadline_ingest_dead_letters_without_room",
         "Dead letters not kept: the agent has too many",
     )
+    spools_lost = Meter(
+        Counter,
+        "threadline_ingest_spools_lost",
+        "Agents that came back without their spool, and so without what it had not sent",
+    )
     receipts = Meter(Counter, "threadline_ingest_receipts", "Receipts sent")
     receipts_lost = Meter(
         Counter,

@@ -4,12 +4,14 @@ Rule 1: the latest by the agent's own clock wins, whatever order they arrive in.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from cloud.admission import Agent
 from cloud.db import AsyncConnection, Jsonb
 from cloud.ledger import Entry, signed
+from cloud.lost_spools import LostSpool, alarm_of_loss, note_loss
 from cloud.receipting import Answer
 from cloud.recording import Raised, alarm_of
 from protocols.events import Severity
@@ -19,6 +21,14 @@ from protocols.receipts import Said
 
 SOURCE: Final = "cloud/ingest"
 _LANES: Final = frozenset(int(lane) for lane in Lane) - {int(Lane.NONE)}
+
+
+@dataclass(frozen=True, slots=True)
+class HelloKept:
+    """The alarms that follow from a hello, and the spool that it told the loss of."""
+
+    raised: tuple[Raised, ...] = ()
+    lost: LostSpool | None = None
 
 
 async def keep_status(
@@ -43,10 +53,9 @@ async def keep_status(
 
 async def keep_hello(
     connection: AsyncConnection, agent: Agent, hello: Hello, now: datetime
-) -> list[Raised]:
-    """The alarms that follow from it."""
+) -> HelloKept:
     epoch, at = signed(hello.epoch), min(hello.at, now)
-    await connection.execute(_KEEP_EPOCH, [agent.agent_id, epoch, at, at, hello.single_copy or 0])
+    lost = await _keep_epoch(connection, agent, hello, at)
     await connection.execute(
         _KEEP_AGENT, [epoch, hello.identity, hello.version, at, agent.agent_id, at]
     )
@@ -57,10 +66,10 @@ async def keep_hello(
     cursor = await connection.execute(
         _SUCCESSOR, [agent.agent_id, epoch, at, agent.agent_id, epoch]
     )
-    row = await cursor.fetchone()
-    if row is None:
-        return []
-    return [_conflict(agent, hello.epoch, "says hello after its successor did", at)]
+    raised = [] if lost is None else [alarm_of_loss(lost, SOURCE)]
+    if await cursor.fetchone() is not None:
+        raised.append(_conflict(agent, hello.epoch, "says hello after its successor did", at))
+    return HelloKept(tuple(raised), lost)
 
 
 async def stored_heads(connection: AsyncConnection, agent: Agent, hello: Hello) -> list[Answer]:
@@ -108,6 +117,17 @@ async def beyond_their_head(
     ]
 
 
+async def _keep_epoch(
+    connection: AsyncConnection, agent: Agent, hello: Hello, at: datetime
+) -> LostSpool | None:
+    values = [agent.agent_id, signed(hello.epoch), at, at, hello.single_copy or 0]
+    cursor = await connection.execute(_BEGIN_EPOCH, values)
+    if cursor.rowcount:
+        return await note_loss(connection, agent, hello, at)
+    await connection.execute(_KEEP_EPOCH, [*values[2:], *values[:2]])
+    return None
+
+
 def _conflict(agent: Agent, epoch: int, how: str, at: datetime) -> Raised:
     alarm = alarm_of(
         f"identity_conflict/{agent.name}",
@@ -140,13 +160,18 @@ _KEEP_STATUS: Final = """
     where status.at <= excluded.at
 """
 
-_KEEP_EPOCH: Final = """
+_BEGIN_EPOCH: Final = """
     insert into epoch (agent_id, epoch, first_hello_at, last_hello_at, single_copy)
     values (%s, %s, %s, %s, %s)
-    on conflict (agent_id, epoch) do update set
-        first_hello_at = least(epoch.first_hello_at, excluded.first_hello_at),
-        last_hello_at = greatest(epoch.last_hello_at, excluded.last_hello_at),
-        single_copy = greatest(epoch.single_copy, excluded.single_copy)
+    on conflict (agent_id, epoch) do nothing
+"""
+
+_KEEP_EPOCH: Final = """
+    update epoch set
+        first_hello_at = least(first_hello_at, %s),
+        last_hello_at = greatest(last_hello_at, %s),
+        single_copy = greatest(single_copy, %s)
+    where agent_id = %s and epoch = %s
 """
 
 _KEEP_AGENT: Final = """

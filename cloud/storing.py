@@ -16,6 +16,7 @@ from cloud.db import BEGIN, AsyncConnection, committed, translated
 from cloud.dead_letters import DeadLetter, keep
 from cloud.ledger import Admission, Entry, LaneBook, Outcome, lane_key, signed
 from cloud.lines import insert_curves, insert_stretches, insert_tag_lines
+from cloud.lost_spools import LostSpool
 from cloud.partitions import DayBook
 from cloud.receipting import Answer
 from cloud.recording import Origin, Raised, Said, alarm_of, record_alarms, record_events
@@ -64,6 +65,7 @@ class Stored:
     event_conflicts: int = 0
     letters: int = 0
     letters_without_room: int = 0
+    lost_spools: list[LostSpool] = field(default_factory=list)
     log_gen: int | None = None  # of the log that was counted; None: the source has none
 
 
@@ -182,7 +184,9 @@ class _Transaction:
             if agent is None:
                 continue
             if isinstance(said, Hello):
-                self._raised += await keep_hello(self._connection, agent, said, self._now)
+                kept = await keep_hello(self._connection, agent, said, self._now)
+                self._raised += kept.raised
+                self._stored.lost_spools += [] if kept.lost is None else [kept.lost]
                 self._stored.answers += await stored_heads(self._connection, agent, said)
             else:
                 await keep_status(self._connection, agent, said, self._now)

@@ -76,6 +76,7 @@ class LaneState(Notice):
 class Hello(Notice):
     """On connect and every 60 s; unsequenced, answered by ingest with a receipt of kind `state`.
 
+    `lanes`: of earlier epochs too, emptied ones among them; no earlier epoch: the spool is new.
     `single_copy`: frames since the epoch began whose `logged` told of a log that keeps one copy;
     None: none.
     """

@@ -16,6 +16,8 @@ and duplicates beside it. A period is the frames sealed in it. Where each number
 - duplicates: rows of a frame beyond the ledger's number, and rows of a frame that no ledger has
 - released: of what waits, what the spool let go as logged: it comes from further down, or never
 - outages: declared; nothing was read then, so nothing is missing
+- lost spools: between the last that is known of the one before and the first hello of the next
+  nobody knows what was read, so no number has it and the equation holds without it
 
 Of frames that were compacted the ledger has sums by the hour of their sealing; a period that begins
 or ends within such an hour is widened to its whole. Rows forked away were read again in the epoch
@@ -77,6 +79,15 @@ class OutageLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LostSpoolLine:
+    """The agent's spool of `epoch` began without the one before it."""
+
+    epoch: str
+    lost_after: datetime
+    back_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """The equation, in rows; frames beside it count every lane, events and notices too.
 
@@ -110,6 +121,7 @@ class Delivery:
     frames_released: int
     findings: tuple[Finding, ...]
     outages: tuple[OutageLine, ...]
+    lost_spools: tuple[LostSpoolLine, ...]
 
     @property
     def holds(self) -> bool:
@@ -173,6 +185,7 @@ class _Beside:
     frames_stored: int
     single_copy: int
     outages: tuple[OutageLine, ...]
+    lost_spools: tuple[LostSpoolLine, ...]
 
 
 def _verify(
@@ -187,6 +200,7 @@ def _verify(
             _number(connection, queries.FRAMES, period),
             _number(connection, queries.SINGLE_COPY, period),
             _outages(connection, period),
+            _lost_spools(connection, period),
         )
     return _delivery(agent, period, sums, counted, beside)
 
@@ -232,6 +246,7 @@ def _delivery(
         frames_released=sums.frames(Fate.RELEASED),
         findings=(*counted.findings, *findings)[:FINDINGS_MAX],
         outages=beside.outages,
+        lost_spools=beside.lost_spools,
     )
 
 
@@ -365,6 +380,11 @@ def _trusted(_connection: Connection, _period: _Period) -> _Count:
 def _outages(connection: Connection, period: _Period) -> tuple[OutageLine, ...]:
     rows = connection.execute(queries.OUTAGES, period.values).fetchall()
     return tuple(OutageLine(*row) for row in rows)
+
+
+def _lost_spools(connection: Connection, period: _Period) -> tuple[LostSpoolLine, ...]:
+    rows = connection.execute(queries.LOST_SPOOLS, period.values).fetchall()
+    return tuple(LostSpoolLine(_hex(epoch), *times) for epoch, *times in rows)
 
 
 def _number(connection: Connection, query: str, period: _Period) -> int:

@@ -132,6 +132,14 @@ OUTAGES: Final = """
     order by from_time
 """
 
+# Where LANES takes lanes that a hello does not name as let go, here nobody was left to name them.
+LOST_SPOOLS: Final = """
+    select epoch, lost_after, first_hello_at from epoch
+    where agent_id = %(agent)s and lost_after < %(to)s
+    and greatest(first_hello_at, lost_after) > %(from)s
+    order by lost_after
+"""
+
 # As the agent heard it; of the epochs that said hello in the period.
 SINGLE_COPY: Final = """
     select coalesce(sum(single_copy), 0) from epoch

@@ -35,6 +35,11 @@ def delivery_text(found: Delivery) -> str:
         f"- outage {one.from_time.isoformat()} to {one.to_time.isoformat()}: {shown(one.reason)}"
         for one in found.outages
     ]
+    lines += [
+        f"- came back at {one.back_at.isoformat()} without its spool: rows read after"
+        f" {one.lost_after.isoformat()} up to then are unknown"
+        for one in found.lost_spools
+    ]
     if found.is_widened:
         begin, end = found.from_at.isoformat(), found.to_at.isoformat()
         lines.append(f"- of compacted frames whole hours are known: {begin} to {end}")
