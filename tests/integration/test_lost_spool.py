@@ -215,7 +215,7 @@ async def test_another_agents_past_is_nobodys(bench: Bench, old: AgentVoice) -> 
 
 
 async def test_a_restart_and_a_fork_name_their_past(bench: Bench, old: AgentVoice) -> None:
-    await bench.send(*sealed(old), hello(old, held(old)))
+    await bench.send(*sealed(old))  # its hello was never heard
     new = back(old)
     await bench.send(hello(new, held(old)), *sealed(new))
     forked = back(new, 0xCCC, after_s=0)
