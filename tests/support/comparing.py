@@ -66,7 +66,7 @@ class Evidence:
                 self.journal,
                 self.line.agent_file,
                 self.line.agent_stopped_us,
-                self.line.agent_pauses,
+                [*self.line.agent_pauses, *self.outages],
             )
 
 

@@ -18,7 +18,7 @@ from simulators.journal import CycleRecord, EventRecord, Record
 from tests.support.truth import Stretch
 
 DMC = re.compile(r"P(?P<material>\w+)#S(?P<serial>[A-Z0-9]{12})#V(?P<issuer>\w+)")
-SCAN_US = 20_000_000  # a unit is scanned at most so long before its cycle starts
+SCAN_US = 1_500_000  # a unit is scanned at most so long before its cycle starts
 SETTLE_US = 1_500_000  # a cycle seen this long before the agent's end is told
 Key = tuple[str, str, int]
 
@@ -27,7 +27,7 @@ Key = tuple[str, str, int]
 class PassComparison:
     """`torn`: incomplete and saying so. `in_gap`, `before`: no pass, but counted, or too early.
 
-    `unseen`: scanned while the agent stood still, or before the very first cycle, when nobody knows
+    `unseen`: scanned while nothing was read, or before the very first cycle, when nobody knows
     whether a scan was for an earlier one; the pass says that it has no name, and is right in all
     else.
     """
@@ -56,9 +56,12 @@ def compare_passes(
     journal: Sequence[Record],
     agent_file: Path,
     until_us: int,
-    pauses: Sequence[Stretch] = (),
+    unread: Sequence[Stretch] = (),
 ) -> PassComparison:
-    """Every cycle that ended before `until_us` (the agent's stop) beside the pass stored of it."""
+    """Every cycle that ended before `until_us` (the agent's stop) beside the pass stored of it.
+
+    `unread`: stretches in which the agent read nothing.
+    """
     found = PassComparison()
     config = YAML(typ="safe", pure=True).load(agent_file.read_text())
     stations = {one["station"]: one for one in config["stations"]}
@@ -77,27 +80,28 @@ def compare_passes(
         if one is None:
             _without(key, cycle, gaps, found, has_handshake=has_handshake)
         else:
-            met = [pause for pause in pauses if _meets(cycle, pause)]
+            met = [stretch for stretch in unread if _meets(cycle, stretch)]
             one = replace(one, lots=one.lots - _put_on_unseen(cycle, met, changes))
             excused = bool(met) or (cycle.ordinal == 1 and not has_handshake)
             _beside(database, cycle, one, stations[cycle.station], found, may_be_unseen=excused)
     return found
 
 
-def _meets(cycle: CycleRecord, pause: Stretch) -> bool:
+def _meets(cycle: CycleRecord, stretch: Stretch) -> bool:
     """Its scan may have been missed: that is before its start."""
-    return pause.from_us <= cycle.ended.utc_us and pause.to_us >= cycle.started.utc_us - SCAN_US
+    earliest_us = cycle.started.utc_us - SCAN_US
+    return stretch.from_us <= cycle.ended.utc_us and stretch.to_us >= earliest_us
 
 
 def _put_on_unseen(
-    cycle: CycleRecord, pauses: Sequence[Stretch], changes: Iterable[tuple[int, str]]
+    cycle: CycleRecord, unread: Sequence[Stretch], changes: Iterable[tuple[int, str]]
 ) -> frozenset[str]:
-    """Reels put on after the cycle in a pause that it met: nobody saw which came first."""
+    """Reels put on after the cycle in a stretch that it met: nobody saw which came first."""
     return frozenset(
         lot
         for changed_us, lot in changes
-        for pause in pauses
-        if cycle.ended.utc_us <= changed_us <= pause.to_us
+        for stretch in unread
+        if cycle.ended.utc_us <= changed_us <= stretch.to_us
     )
 
 
