@@ -5,7 +5,7 @@ Rule 2: a TimescaleDB that cannot compress is refused, never used half.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +19,7 @@ PLAIN_NOTICE: Final = (
     "This server has no TimescaleDB: samples go into native partitions by day, uncompressed. "
     "Good for a demo and for tests, not for a plant."
 )
+_KEPT_FOR_A_TIME: Final = ("sample", "sample_list")
 
 
 class Storage(StrEnum):
@@ -38,7 +39,7 @@ class Wanted(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long samples stay as they are. None: never compressed, never deleted."""
+    """How long samples, arrays too, stay as they are. None: never compressed, never deleted."""
 
     compress_after: timedelta | None = timedelta(days=7)
     keep_samples: timedelta | None = None
@@ -107,16 +108,26 @@ def apply_policy(connection: Connection, storage: Storage, policy: Policy, now: 
     if storage is Storage.PLAIN:
         _drop_before(connection, policy.keep_samples, now)
         return
+    _remember(connection, _horizon(connection))
     connection.execute("call remove_columnstore_policy('sample', if_exists => true)")
-    connection.execute("select remove_retention_policy('sample', if_exists => true)")
     if policy.compress_after is not None:
         connection.execute(
             "call add_columnstore_policy('sample', after => %s::interval)", [policy.compress_after]
         )
-    if policy.keep_samples is not None:
-        connection.execute(
-            "select add_retention_policy('sample', %s::interval)", [policy.keep_samples]
-        )
+    for table in _KEPT_FOR_A_TIME:
+        connection.execute("select remove_retention_policy(%s, if_exists => true)", [table])
+        if policy.keep_samples is not None:
+            connection.execute(
+                "select add_retention_policy(%s, %s::interval)", [table, policy.keep_samples]
+            )
+
+
+def kept_from(connection: Connection) -> datetime | None:
+    """Samples before are deleted, or will be at any moment. None: all that came are kept."""
+    row = connection.execute("select samples_from from store").fetchone()
+    said = None if row is None else row[0]
+    known = [moment for moment in (said, _horizon(connection)) if moment is not None]
+    return max(known, default=None)
 
 
 def _check_columnstore(version: tuple[int, ...], licence: str | None) -> None:
@@ -138,15 +149,41 @@ def _check_columnstore(version: tuple[int, ...], licence: str | None) -> None:
 def _drop_before(connection: Connection, keep: timedelta | None, now: datetime) -> None:
     if keep is None:
         return
-    last = partition_name((now - keep).astimezone(UTC).date())
+    day = (now - keep).astimezone(UTC).date()
     rows = connection.execute(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
         " where i.inhparent = 'sample'::regclass and c.relname ~ '^sample_[0-9]{8}$'"
         " and c.relname < %s",
-        [last],
+        [partition_name(day)],
     ).fetchall()
+    moment = datetime.combine(day, time.min, UTC)
+    _remember(connection, moment)  # first: stopped between two drops, nothing is called missing
     for (name,) in rows:
         connection.execute(f"drop table {name}")
+    connection.execute("delete from sample_past where time < %s", [moment])
+    connection.execute("delete from sample_list where time < %s", [moment])
+
+
+def _remember(connection: Connection, moment: datetime | None) -> None:
+    connection.execute("update store set samples_from = greatest(samples_from, %s)", [moment])
+
+
+def _horizon(connection: Connection) -> datetime | None:
+    """The end of the newest day that the policy recorded now may have dropped."""
+    known = connection.execute("select to_regclass('timescaledb_information.jobs')").fetchone()
+    if known == (None,):
+        return None
+    row = connection.execute(_HORIZON, [list(_KEPT_FOR_A_TIME)]).fetchone()
+    return None if row is None else row[0]
+
+
+# A chunk is dropped when all of its day is too old.
+_HORIZON: Final = """
+    select max(date_trunc('day', now() - (config->>'drop_after')::interval, 'UTC'))
+    from timescaledb_information.jobs
+    where proc_name = 'policy_retention' and hypertable_schema = current_schema()
+    and hypertable_name = any(%s::text[])
+"""
 
 
 def _refused(value: str, why: str, remedy: str) -> ConfigError:

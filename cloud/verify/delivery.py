@@ -1,6 +1,6 @@
 """The proof of delivery of one agent and period, and of the cycles of one station.
 
-    read + derived = stored + filtered + waiting + rejected + dropped + missing
+    read + derived = stored + aged + filtered + waiting + rejected + dropped + missing
 
 and duplicates beside it. A period is the frames sealed in it. Where each number comes from:
 
@@ -8,6 +8,8 @@ and duplicates beside it. A period is the frames sealed in it. Where each number
   frame sealed in the period less those at the last one sealed before it, per epoch
 - stored: rows of `sample` and `sample_list` counted per frame, at most what the ledger says
   (fast: the ledger's word)
+- aged: what the ledger says of frames with a row older than `keep_samples`; such rows are deleted,
+  so these frames are not looked for in the tables (fast: 0, they are in stored)
 - missing: seqs below the newest floor that are in no ledger line, dead letter, drop or release;
   rows by `rows_before` of the frames around them; and rows that the ledger has and the table lacks
 - waiting: the same at or above the floor (ledger, hello), and what was released as logged
@@ -32,6 +34,7 @@ from typing import Any, Final
 
 from cloud.db import Connection, translated
 from cloud.ledger import unsigned
+from cloud.storage import kept_from
 from cloud.verify import queries
 from cloud.verify.accounts import (
     Account,
@@ -92,7 +95,8 @@ class Delivery:
     """The equation, in rows; frames beside it count every lane, events and notices too.
 
     `released` is a part of `waiting`. `single_copy`: frames whose receipt *logged* told of a log
-    that keeps one copy. `is_widened`: the period is larger than was asked for.
+    that keeps one copy. `is_widened`: the period is larger than was asked for. `kept_from`: no
+    sample before is kept; None: all are, or the table was not asked.
     """
 
     agent: str
@@ -103,6 +107,7 @@ class Delivery:
     read: int
     derived: int
     stored: int
+    aged: int
     filtered: int
     waiting: int
     rejected: int
@@ -113,6 +118,7 @@ class Delivery:
     released: int
     single_copy: int
     is_widened: bool
+    kept_from: datetime | None
     frames_stored: int
     frames_waiting: int
     frames_rejected: int
@@ -175,6 +181,8 @@ class _Count:
     in_table: bool
     lacking: int = 0
     beyond: int = 0
+    aged: int = 0
+    kept_from: datetime | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -197,8 +205,8 @@ def _verify(
         sums = account_of(connection, period.agent_id, period.from_at, period.to_at)
         counted: _Count = count(connection, period)
         beside = _Beside(
-            _number(connection, queries.FRAMES, period),
-            _number(connection, queries.SINGLE_COPY, period),
+            _number(connection, queries.FRAMES, period.values),
+            _number(connection, queries.SINGLE_COPY, period.values),
             _outages(connection, period),
             _lost_spools(connection, period),
         )
@@ -227,7 +235,8 @@ def _delivery(
         totals_stated=sums.totals_stated,
         read=sums.read,
         derived=sums.derived,
-        stored=sums.stored - counted.lacking,
+        stored=sums.stored - counted.lacking - counted.aged,
+        aged=counted.aged,
         filtered=sums.filtered,
         waiting=sums.waiting,
         rejected=sums.rejected,
@@ -238,6 +247,7 @@ def _delivery(
         released=sums.released,
         single_copy=beside.single_copy,
         is_widened=period.is_widened,
+        kept_from=counted.kept_from,
         frames_stored=beside.frames_stored,
         frames_waiting=sums.frames(Fate.WAITING) + sums.frames(Fate.RELEASED),
         frames_rejected=sums.frames(Fate.REJECTED),
@@ -329,7 +339,9 @@ def _named(connection: Connection, period: _Period) -> Mapping[tuple[int, int], 
 
 
 def _counted(connection: Connection, period: _Period) -> _Count:
-    rows = connection.execute(queries.COUNT, period.values).fetchall()
+    kept = kept_from(connection)
+    values = {**period.values, "kept_from": kept or BEGINNING}
+    rows = connection.execute(queries.COUNT, values).fetchall()
     strays = connection.execute(queries.STRAYS, period.values).fetchall()
     differences = [
         _difference(Finding("", _hex(epoch), _name(lane), first, last, 0, frame), wanted, counted)
@@ -344,6 +356,8 @@ def _counted(connection: Connection, period: _Period) -> _Count:
         in_table=True,
         lacking=sum(one.lacking for one in differences),
         beyond=sum(one.beyond for one in differences) + sum(counted for _, counted in strays),
+        aged=_number(connection, queries.AGED, values),
+        kept_from=kept,
         findings=tuple(findings[:FINDINGS_MAX]),
     )
 
@@ -387,8 +401,8 @@ def _lost_spools(connection: Connection, period: _Period) -> tuple[LostSpoolLine
     return tuple(LostSpoolLine(_hex(epoch), *times) for epoch, *times in rows)
 
 
-def _number(connection: Connection, query: str, period: _Period) -> int:
-    row: Sequence[Any] | None = connection.execute(query, period.values).fetchone()
+def _number(connection: Connection, query: str, values: Mapping[str, Any]) -> int:
+    row: Sequence[Any] | None = connection.execute(query, values).fetchone()
     return 0 if row is None else int(row[0])
 
 

@@ -1,4 +1,7 @@
-"""The questions that `verify` asks of the database, in SQL. Parameters: agent (id), from, to."""
+"""The questions that `verify` asks of the database, in SQL. Parameters: agent (id), from, to.
+
+AGED and COUNT also take kept_from: samples before are not kept.
+"""
 
 from typing import Final
 
@@ -11,11 +14,11 @@ PIECES: Final = """
     piece as (
         select lane_id, epoch, lane, seq as first, seq as last, rows, rows_before,
             case when kind = 1 then rows else 0 end as samples, sealed_at, sealed_at as sealed_to,
-            floor, read, derived, filtered, discarded
+            floor, read, derived, filtered, discarded, time_min
         from ledger join lane using (lane_id) where agent_id = %(agent)s
         union all
         select lane_id, epoch, lane, seq_from, seq_to, rows, rows_before, samples, hour, sealed_to,
-            floor, read, derived, filtered, discarded
+            floor, read, derived, filtered, discarded, time_min
         from ledger_hour join lane using (lane_id) where agent_id = %(agent)s
     )
 """
@@ -146,18 +149,26 @@ SINGLE_COPY: Final = """
     where agent_id = %(agent)s and first_hello_at < %(to)s and last_hello_at >= %(from)s
 """
 
+# Samples of frames that have a row older than what is kept: nobody can tell what is lacking.
+AGED: Final = f"""
+    with {PIECES} select coalesce(sum(samples), 0) from piece
+    where {SEALED} and time_min < %(kept_from)s
+"""  # noqa: S608 - our own words
+YOUNG: Final = "(time_min < %(kept_from)s) is not true"
+
 # Frames of the period whose rows in the tables are not as many as the ledger says: one by one, and
 # the compacted ones by the hour. There the weights tell whether the rows are each frame's own.
+# What is in AGED is not in here.
 COUNT: Final = f"""
     with wanted as (
         select lane_id, epoch, lane, seq as first, seq as last, frame, rows as samples,
             rows * {WEIGHT.format("seq")} as weighed, time_min, time_max
         from ledger join lane using (lane_id)
-        where agent_id = %(agent)s and {SEALED} and kind = 1
+        where agent_id = %(agent)s and {SEALED} and kind = 1 and {YOUNG}
         union all
         select lane_id, epoch, lane, seq_from, seq_to, null, samples, weighed, time_min, time_max
         from (select *, hour as sealed_at from ledger_hour) h join lane using (lane_id)
-        where agent_id = %(agent)s and {SEALED} and samples > 0
+        where agent_id = %(agent)s and {SEALED} and samples > 0 and {YOUNG}
     ),
     span as (select min(time_min) as first, max(time_max) as last from wanted),
     mine as (select tag from tag_user where agent_id = %(agent)s),

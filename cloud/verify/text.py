@@ -25,11 +25,17 @@ def delivery_text(found: Delivery) -> str:
         " + ".join(f"{name} {getattr(found, prefix + name)}" for name in names)
         for prefix, names in (("", _ROW_FATES), ("frames_", _FRAME_FATES))
     )
+    aged = f" + aged {found.aged}" if found.aged else ""
     lines = [
         f"read {found.read} + derived {found.derived}",
-        f"  = stored {found.stored} + {rows}   (stored is {how})",
+        f"  = stored {found.stored}{aged} + {rows}   (stored is {how})",
         f"frames: {frames}",
     ]
+    if found.aged and found.kept_from is not None:
+        lines.append(
+            f"- aged: {found.aged} rows were stored in frames older than keep_samples, not looked"
+            f" at: samples before {found.kept_from.isoformat()} are deleted"
+        )
     lines += [f"- {shown(str(finding))}" for finding in found.findings]
     lines += [
         f"- outage {one.from_time.isoformat()} to {one.to_time.isoformat()}: {shown(one.reason)}"
@@ -54,9 +60,10 @@ def delivery_text(found: Delivery) -> str:
         lines.append("- some frames state no totals: read is what their frames hold")
     if found.surplus:
         lines.append(f"- {found.surplus} rows more than were read")
+    unseen = f", {found.aged} too old to look at" if found.aged else ""
     lines.append(
         f"{found.agent}: {found.stored} stored, {found.missing} missing,"
-        f" {found.duplicates} duplicate"
+        f" {found.duplicates} duplicate{unseen}"
     )
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from cloud.storage import (
     Storage,
     Wanted,
     decide,
+    kept_from,
     look_at,
     partition_name,
     partition_statements,
@@ -94,17 +95,41 @@ def test_a_failing_migration_leaves_nothing_behind(
 def test_policies_are_set_and_taken_back(database: tuple[Connection, Storage]) -> None:
     connection, _ = database
     jobs = (
-        "select proc_name, config::text from timescaledb_information.jobs"
-        " where hypertable_name = 'sample' order by 1"
+        "select hypertable_name, proc_name, config::text from timescaledb_information.jobs"
+        " where hypertable_name in ('sample', 'sample_list') order by 1, 2"
     )
     migrate(
         connection, Wanted.AUTO, Policy(timedelta(days=3), keep_samples=timedelta(days=90)), NOW
     )
-    found: dict[str, str] = dict(connection.execute(jobs).fetchall())
-    assert any("3 days" in config for config in found.values())
-    assert any("90 days" in config for config in found.values())
+    found = connection.execute(jobs).fetchall()
+    assert [(table, "3 days" in said, "90 days" in said) for table, _, said in found] == [
+        ("sample", True, False), ("sample", False, True), ("sample_list", False, True),
+    ]  # fmt: skip
     migrate(connection, Wanted.AUTO, Policy(None, None), NOW)
     assert connection.execute(jobs).fetchall() == []
+
+
+@pytest.mark.parametrize("database", [Storage.TIMESCALE], indirect=True)
+def test_lists_of_before_keep_their_rows_when_they_become_a_hypertable(
+    database: tuple[Connection, Storage],
+) -> None:
+    connection, storage = database
+    (mine,) = (one for one in read_migrations(storage) if one.number == 46)
+    (before,) = (one for one in read_migrations(storage) if one.number == 5)
+    with connection.transaction(force_rollback=True):
+        connection.execute("drop table sample_list; drop table curve")
+        connection.execute("alter table store drop column samples_from")
+        connection.execute(before.sql)
+        for day in (date(1970, 1, 1), date(2026, 11, 21), date(2026, 11, 22)):
+            connection.execute(
+                "insert into sample_list (time, frame, tag, f64s) values (%s, 1, 1, '{1,2}')", [day]
+            )
+        connection.execute(mine.sql)
+        row = connection.execute(
+            "select (select count(*) from sample_list where f64s = '{1,2}'), count(*)"
+            " from show_chunks('sample_list')"
+        ).fetchone()
+    assert row == (3, 3)
 
 
 def test_rows_of_any_day_find_their_place(database: tuple[Connection, Storage]) -> None:
@@ -118,7 +143,9 @@ def test_rows_of_any_day_find_their_place(database: tuple[Connection, Storage]) 
         connection.execute(
             "insert into sample (time, frame, tag, f64) values (%s, 1, 1, 1.5)", [day]
         )
-    rows = connection.execute("select time::date from sample order by time").fetchall()
+    rows = connection.execute(
+        "select time::date from sample where frame = 1 order by time"
+    ).fetchall()
     assert [day for (day,) in rows] == days
 
 
@@ -130,13 +157,37 @@ def test_keeping_a_time_drops_older_partitions_only(
     for day in (date(2026, 3, 1), date(2026, 3, 2)):
         for statement in partition_statements(day):
             connection.execute(statement)
-    now = datetime(2026, 3, 12, tzinfo=UTC)
+    now = datetime(2026, 3, 12, 13, tzinfo=UTC)
+    times = [datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC),
+             datetime(2026, 3, 2, tzinfo=UTC)]  # fmt: skip
+    for table in ("sample", "sample_list"):
+        for at in times:
+            connection.execute(f"insert into {table} (time, frame, tag) values (%s, 77, 1)", [at])  # noqa: S608 - two names
     migrate(connection, Wanted.AUTO, Policy(keep_samples=timedelta(days=10)), now)
     row = connection.execute(
         "select to_regclass(%s), to_regclass(%s), to_regclass('sample_past')",
         [partition_name(date(2026, 3, 1)), partition_name(date(2026, 3, 2))],
     ).fetchone()
     assert row == (None, "sample_20260302", "sample_past")
+    for table in ("sample", "sample_list"):
+        left = connection.execute(f"select time from {table} where frame = 77").fetchall()  # noqa: S608 - two names
+        assert left == [(times[-1],)], table
+    assert kept_from(connection) == times[-1]
+
+
+@pytest.mark.parametrize("database", [Storage.PLAIN], indirect=True)
+def test_what_was_deleted_stays_known_when_more_is_kept(
+    database: tuple[Connection, Storage],
+) -> None:
+    connection, _ = database
+    with connection.transaction(force_rollback=True):
+        connection.execute("update store set samples_from = null")
+        migrate(connection, Wanted.AUTO, Policy(), NOW)
+        assert kept_from(connection) is None
+        migrate(connection, Wanted.AUTO, Policy(keep_samples=timedelta(days=10)), NOW)
+        for keep in (timedelta(days=99), None):
+            migrate(connection, Wanted.AUTO, Policy(keep_samples=keep), NOW)
+            assert kept_from(connection) == datetime(2026, 11, 12, tzinfo=UTC)
 
 
 def test_timescale_is_refused_where_it_is_not(postgres: str) -> None:

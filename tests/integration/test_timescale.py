@@ -26,7 +26,7 @@ from tests.support.timescale import (
 )
 from tests.support.timescale_questions import routes_of
 from tests.support.timescale_sites import Heard, listening, sites
-from tests.support.timescale_story import ANALOG, DAYS
+from tests.support.timescale_story import AGENTS, ANALOG, DAYS, KEPT_FROM
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -138,9 +138,43 @@ def test_stories_outlive_their_samples(timescale: Filled) -> None:
 
 
 def test_policies_are_recorded_with_their_ages(timescale: Filled) -> None:
-    recorded = {job.procedure: job.config for job in timescale.jobs}
-    assert recorded.keys() == {COMPRESSION, RETENTION}
-    assert recorded[RETENTION]["drop_after"] == "4000 days"
+    recorded = {(job.table, job.procedure): job.config for job in timescale.jobs}
+    kept = {("sample", RETENTION), ("sample_list", RETENTION)}
+    assert recorded.keys() == {("sample", COMPRESSION), *kept}
+    assert {recorded[one]["drop_after"] for one in kept} == {"4000 days"}
+
+
+def test_lists_are_deleted_at_the_age_of_samples(timescale: Filled) -> None:
+    again, deleted = (
+        timescale.answers[stage]["samples of types.float64[]"]["body"]["samples"]
+        for stage in (Stage.COMPRESSED_AGAIN, Stage.DELETED)
+    )
+    assert 0 < len(deleted) < len(again)
+    assert deleted == again[-len(deleted) :]
+
+
+def test_what_was_deleted_by_age_is_not_missing(timescale: Filled) -> None:
+    agent = AGENTS[0][0]
+    before, after = (
+        timescale.answers[stage][f"verify {agent}"]["said"]
+        for stage in (Stage.COMPRESSED_AGAIN, Stage.DELETED)
+    )
+    assert (before["aged"], before["kept_from"]) == (0, None)
+    assert after["aged"] > 0
+    assert after["kept_from"].startswith(f"{KEPT_FROM:%Y-%m-%d}T00:00:00")
+    assert before["stored"] == after["stored"] + after["aged"]
+    told = ("read", "missing", "duplicates", "surplus", "findings", "holds")
+    assert [after[name] for name in told] == [before[name] for name in told]
+
+
+def test_it_stays_known_when_the_policy_is_another(timescale: Filled) -> None:
+    agent = AGENTS[0][0]
+    before = timescale.answers[Stage.DELETED][f"verify {agent}"]["said"]
+    for name in ("verified under another policy", "verified when compacted"):
+        after = timescale.once[name]["said"]
+        assert after["kept_from"] == before["kept_from"]
+        assert after["missing"] == before["missing"]
+        assert after["stored"] + after["aged"] == before["stored"] + before["aged"]
 
 
 def test_every_route_is_asked(timescale: Filled) -> None:
@@ -190,6 +224,8 @@ ELSEWHERE: dict[str, str] = {
             "cloud.partitions:_make:3",
             "cloud.storage:_drop_before:1",
             "cloud.storage:_drop_before:2",
+            "cloud.storage:_drop_before:3",
+            "cloud.storage:_drop_before:4",
         ),
         "native partitions, which a hypertable has none of",
     ),

@@ -4,16 +4,19 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from typer.testing import CliRunner
 
 from cloud.db import connect
+from cloud.migrate import migrate
+from cloud.storage import Policy, Wanted
 from cloud.verify.counter import Counter
 from cloud.verify.delivery import BEGINNING, END, Delivery, verify_agent, verify_agent_fast
 from cloud.verify.station import verify_station
+from cloud.verify.text import delivery_text, json_of
 from protocols.errors import ConfigError
 from protocols.events import (
     GapEvent,
@@ -60,8 +63,8 @@ class Line:
         found = verify_agent(self.bench.connection, "berlin.press1", from_at, to_at)
         left = found.read + found.derived + found.surplus
         assert left == (
-            found.stored + found.filtered + found.waiting + found.rejected + found.dropped
-            + found.missing
+            found.stored + found.aged + found.filtered + found.waiting + found.rejected
+            + found.dropped + found.missing
         ), f"the equation does not add up: {found}"  # fmt: skip
         return found
 
@@ -132,6 +135,44 @@ async def test_a_row_deleted_is_missing_and_named(line: Line) -> None:
         "lacking in the table", frame, 3, 1,
     )  # fmt: skip
     assert verify_agent_fast(line.bench.connection, "berlin.press1").holds, "fast does not look"
+
+
+async def test_rows_deleted_by_age_are_not_missing_and_said(line: Line, store_dsn: str) -> None:
+    """Two frames of before, one with rows on both sides, two of after."""
+    day_us = 86_400 * SECOND_US
+    midnight = T0 // day_us * day_us
+    for after_us, frames in ((-60 * SECOND_US, 2), (ROWS // 2 - SECOND_US, 1), (60 * SECOND_US, 2)):
+        line.voice.now_us = midnight + after_us
+        await line.send([line.seal() for _ in range(frames)])
+    assert line.verify().stored == 50
+    kept = from_us(midnight)
+    keep = timedelta(days=30)
+    with connect(store_dsn, application="test") as connection:
+        migrate(connection, Wanted.AUTO, Policy(keep_samples=keep), kept + keep)
+    left = line.bench.rows("select count(*) from sample group by frame order by frame")
+    assert left == [(6,), (10,), (10,)]
+    found = line.verify()
+    assert found.holds
+    assert (found.stored, found.aged, found.missing, found.findings) == (20, 30, 0, ())
+    assert found.kept_from == kept
+    said = delivery_text(found).splitlines()
+    assert said[0] == "read 60 + derived 0"
+    assert said[1].startswith("  = stored 20 + aged 30 + filtered 10 + waiting 0 +")
+    assert (
+        "- aged: 30 rows were stored in frames older than keep_samples, not looked at:"
+        f" samples before {kept.isoformat()} are deleted"
+    ) in said
+    assert said[-1] == "berlin.press1: 20 stored, 0 missing, 0 duplicate, 30 too old to look at"
+    told = json.loads(json_of(found))
+    assert (told["aged"], told["holds"]) == (30, True)
+    assert datetime.fromisoformat(told["kept_from"]) == kept
+    fast = verify_agent_fast(line.bench.connection, "berlin.press1")
+    assert (fast.stored, fast.aged, fast.kept_from) == (50, 0, None)
+    line.bench.connection.execute(
+        "delete from sample where time >= %s and tag = (select min(tag) from sample)",
+        [from_us(midnight + 60 * SECOND_US)],
+    )
+    assert line.verify().missing == 2, "what is young enough is looked at as ever"
 
 
 async def test_a_row_doubled_is_a_duplicate_and_named(line: Line) -> None:

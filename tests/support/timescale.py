@@ -46,6 +46,7 @@ from tests.support.trace_database import one, until_position, work_off_all
 
 COMPRESSION: Final = "policy_compression"
 RETENTION: Final = "policy_retention"
+VERIFIED: Final = ("verify", AGENTS[0][0], "--output", "json")
 _numbers = count(1)
 
 
@@ -89,10 +90,12 @@ class Timescale:
             connection.execute(word, [chunk.name])
 
     def compress_again(self, connection: Connection) -> None:
-        migrate_and_run_job(connection, Policy(), COMPRESSION)
+        migrate_and_run_jobs(connection, Policy(), COMPRESSION)
 
     def delete(self, connection: Connection) -> None:
-        connection.execute("select drop_chunks('sample', older_than => %s)", [KEPT_FROM])
+        row = connection.execute("select now() - %s::timestamptz", [KEPT_FROM]).fetchone()
+        assert row is not None
+        migrate_and_run_jobs(connection, Policy(None, keep_samples=row[0]), RETENTION)
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Job:
     """A policy as TimescaleDB keeps it."""
 
     number: int
+    table: str
     procedure: str
     config: Mapping[str, Any]
 
@@ -165,22 +169,26 @@ def chunks(connection: Connection) -> list[Chunk]:
     ]
 
 
-def migrate_and_run_job(connection: Connection, policy: Policy, procedure: str) -> None:
+def migrate_and_run_jobs(connection: Connection, policy: Policy, procedure: str) -> None:
     """Record the policy, then do at once what it would do by itself, and nobody else beside."""
     with connection.transaction():
         migrate(connection, Wanted.AUTO, policy, NOW)
-        (job,) = (one for one in jobs(connection) if one.procedure == procedure)
-        connection.execute("select alter_job(%s, scheduled => false)", [job.number])
-    connection.execute("call run_job(%s)", [job.number])
+        found = [one for one in jobs(connection) if one.procedure == procedure]
+        for job in found:
+            connection.execute("select alter_job(%s, scheduled => false)", [job.number])
+    assert found
+    for job in found:
+        connection.execute("call run_job(%s)", [job.number])
 
 
 def jobs(connection: Connection) -> list[Job]:
-    """What is recorded for `sample`; nothing where samples are in native partitions."""
+    """What is recorded for samples and lists; nothing where samples are in native partitions."""
     if not _has_chunks(connection):
         return []
     rows = connection.execute(
-        "select job_id, proc_name, config - 'hypertable_id' from timescaledb_information.jobs"
-        " where hypertable_name = 'sample' order by proc_name"
+        "select job_id, hypertable_name, proc_name, config - 'hypertable_id'"
+        " from timescaledb_information.jobs"
+        " where hypertable_name in ('sample', 'sample_list') order by hypertable_name, proc_name"
     ).fetchall()
     return [Job(*row) for row in rows]
 
@@ -228,9 +236,11 @@ def _stages(
     do(keeping.delete)
     show(Stage.DELETED, OF_SAMPLES)
     done.once["migrated again"] = asker.run("migrate", "--keep-samples", "4000d")["code"]
+    done.once["verified under another policy"] = asker.run(*VERIFIED)
     done.once["restored"] = asker.run("restored")["code"]
     do(_age_the_ledger)
     done.once["compacted"] = asker.run("compact", "--output", "json")
+    done.once["verified when compacted"] = asker.run(*VERIFIED)
     newest = json.loads(asker.command("dead-letters", "list", "--output", "json").stdout)[0]
     for word in ("retry", "drop"):
         done.once[word] = asker.run("dead-letters", word, str(newest["dead_letter_id"]))["code"]
