@@ -16,7 +16,7 @@ demo: $(STAMP) ## A whole line on this machine: simulated plant to trace (DEMO_S
 	@DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/threadline demo $(if $(filter-out 0 no,$(KAFKA)),--route kafka)
 
 test: $(STAMP) ## Every test, on real servers; what is missing is skipped by name
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: lint ## What `lint` says, and the unit tests
 	$(BIN)/python -m pytest -q tests/unit

@@ -50,11 +50,30 @@ UNIT_TIMEOUT_S = (
 _numbers = itertools.count(1)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     units = Path(__file__).parent / "unit"
     for item in items:
         if item.path.is_relative_to(units) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_S))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = _long_ones_first(items)
+
+
+def _long_ones_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """For several workers: at the end nobody waits for a long file, and whole lines rarely meet."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    kinds: dict[str, list[list[pytest.Item]]] = {}
+    for path, found in files.items():
+        kinds.setdefault(path.parent.name, []).append(found)
+    lines = kinds.pop("system", [])
+    others = [*kinds.pop("integration", []), *itertools.chain(*kinds.values())]
+    ordered: list[pytest.Item] = []
+    for line, other in itertools.zip_longest(lines, others):
+        ordered += (line or []) + (other or [])
+    return ordered
 
 
 @pytest.fixture(autouse=True)

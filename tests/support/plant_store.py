@@ -1,6 +1,7 @@
 """A migrated database with agents, and an ingest on it: what tests of the cloud begin with."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -116,3 +117,8 @@ async def running_ingest(
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            # An ended task keeps its frames, and in them a connection that was being made: the
+            # server would wait a minute for its password, and with it whoever drops the database.
+            bench.tasks.clear()
+            del task
+            gc.collect()
