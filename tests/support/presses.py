@@ -260,8 +260,11 @@ def _check_counts(made: Bench, passes: list[PassEvent], truths: Mapping[int, Tru
 def _by_time(event: PassEvent, truths: Mapping[int, Truth]) -> Truth | None:
     """Where nothing counts, the time says which cycle it was. None: it is of two, or of none."""
     ended = event.ended if event.started is None or event.ended_by is EndedBy.END else None
-    times = [us_of(one) for one in (event.started, ended) if one is not None]
-    found = {_at(time_us, truths) for time_us in times}
+    found = set()
+    if event.started is not None:
+        found.add(_at(us_of(event.started), truths))
+    if ended is not None:
+        found.add(_ended_at(us_of(ended), truths))
     return truths[number] if len(found) == 1 and (number := found.pop()) is not None else None
 
 
@@ -270,6 +273,12 @@ def _at(time_us: int, truths: Mapping[int, Truth]) -> int | None:
         (one.number for one in truths.values() if one.from_us < time_us <= one.to_us + POLL_US),
         None,
     )
+
+
+def _ended_at(time_us: int, truths: Mapping[int, Truth]) -> int | None:
+    """An end that was BAD for a while is seen late, but before the next cycle begins."""
+    begun = [one.number for one in truths.values() if one.from_us < time_us]
+    return max(begun, default=None)
 
 
 def _check_record(event: PassEvent, truth: Truth) -> None:

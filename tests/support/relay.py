@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 HOST = "127.0.0.1"
 
@@ -13,6 +14,7 @@ class Relay:
         self._target = host, port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._carriers: set[asyncio.Task[Any]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._refusing = False
@@ -23,7 +25,7 @@ class Relay:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def open(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._carry, HOST, port)
+        self._server = await asyncio.start_server(self._accept, HOST, port)
 
     async def close(self) -> None:
         self.flow()
@@ -31,6 +33,9 @@ class Relay:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        for carrier in list(self._carriers):  # one may still be reaching for the server
+            carrier.cancel()
+        await asyncio.gather(*self._carriers, return_exceptions=True)
 
     def cut(self) -> None:
         for writer in list(self._writers):
@@ -49,12 +54,24 @@ class Relay:
         self._refusing = False
         self._flowing.set()
 
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carrier = asyncio.current_task()
+        assert carrier is not None
+        self._carriers.add(carrier)
+        try:
+            await self._carry(reader, writer)
+        finally:
+            self._carriers.discard(carrier)
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()  # as if it had come to the server itself
             return
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         if self._refusing:
             writer.transport.abort()
             far_writer.transport.abort()
@@ -64,6 +81,10 @@ class Relay:
             await asyncio.gather(
                 self._one_way(reader, far_writer), self._one_way(far_reader, writer)
             )
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            far_writer.transport.abort()
+            raise
         finally:
             self._writers -= {writer, far_writer}
 
