@@ -188,7 +188,7 @@ class Pipeline:
         if still_s < STILL_S:
             return
         _log.warning("the agent stood still", for_s=round(still_s, 1))
-        await self._hand_over()  # what was read before it
+        await self._close_cut()  # what was read before it; what was let go since comes after it
         self._open.outages.append(_outage(from_us_, self._now_us(), "agent stood still", 0))
         self.report_all()
 
@@ -280,8 +280,11 @@ class Pipeline:
         return self._open.read >= CUT_ROWS or self._open.long_bytes >= CUT_BYTES
 
     async def _hand_over(self) -> None:
-        self._cut_s = self._parts.clock.monotonic_s()
         self._own_up()
+        await self._close_cut()
+
+    async def _close_cut(self) -> None:
+        self._cut_s = self._parts.clock.monotonic_s()
         samples = self._staged()
         self._cut_made = self._cut(samples, self._open), self._open
         self._open = Open()

@@ -13,7 +13,7 @@ from tests.support.line import AGENT, Line, tags_of
 from tests.support.passes import PassComparison, compare_passes
 from tests.support.stored import rows_of, stretches
 
-WAS_DOWN, STOOD_STILL = "agent was down", "agent stood still"
+WAS_DOWN = "agent was down"
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def report_of(tag: Mapping[str, Any]) -> tuple[float, int]:
 
 
 def _anew_from_us(outage: truth.Stretch) -> int:
-    """After it every tag is said anew; one who stood still may have read at its very beginning."""
-    return outage.from_us if outage.reason == STOOD_STILL else outage.to_us
+    """After it every tag is said anew; an agent that lived may have read at its very beginning."""
+    return outage.to_us if outage.reason == WAS_DOWN else outage.from_us
 
 
 def _plain(rows: Sequence[truth.Row]) -> list[tuple[int, Any, int]]:

@@ -206,10 +206,13 @@ class Passing:
     def __init__(self, every: int = 1) -> None:
         self.every = every
         self.report_alls = 0
+        self.anew: list[int] = []  # `report_alls` at each batch with rows
         self.restored: bytes | None = None
         self.seen = 0
 
     def apply(self, batch: SampleBatch) -> Staged:
+        if len(batch):
+            self.anew.append(self.report_alls)
         keep = [n for n in range(len(batch)) if (self.seen + n) % self.every == 0]
         self.seen += len(batch)
         return Staged(batch.take(np.array(keep, np.intp)), filtered=len(batch) - len(keep))

@@ -262,6 +262,24 @@ async def test_a_standstill_of_the_process_is_an_outage_after_which_all_is_said_
         assert second.outages == (outage,)
 
 
+async def test_what_is_let_go_after_a_standstill_says_nothing_anew_of_before_it() -> None:
+    async with running() as bench:
+        await asyncio.sleep(0.3)
+        bench.say({"p1.a": 1})
+        await asyncio.sleep(0.001)  # it is taken, and in no cut yet
+        before = bench.stage.report_alls
+        bench.say({"p1.a": 2})  # in the channel while nothing runs
+        bench.clock.stop(5.0)
+        bench.say({"p1.a": 3})  # 5 s behind, as it seems
+        await asyncio.sleep(0.3)
+        first, second = bench.stage.anew
+        assert first == before, "what was read before it is as it was"
+        assert second > before
+        outages = [outage for cut in bench.cuts for outage in cut.outages]
+        assert sorted(outage.reason for outage in outages) == ["agent stood still", "overrun"]
+        assert sum(cut.totals.discarded for cut in bench.cuts) == 1
+
+
 async def test_a_short_stop_and_a_full_outbox_are_no_standstill() -> None:
     async with running() as bench:
         await asyncio.sleep(0.3)
