@@ -110,6 +110,8 @@ def retry(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Try them again as if they came just now. Code 1: not all of them are stored."""
     import asyncio
 
+    from cloud.letters.retrying import Fate
+
     settings = settings_of(config, database=database)
     chosen = _chosen(settings, numbers, _wanted(agent, reason, since, limit))
     with answering():
@@ -119,7 +121,7 @@ def retry(  # noqa: PLR0913, PLR0917 - one parameter an option
     else:
         for one in done:
             typer.echo(f"{one.dead_letter_id}: {one.fate}{one.detail and f', {one.detail}'}")
-    if any(one.fate == "no such dead letter" for one in done):
+    if any(one.fate is Fate.UNKNOWN for one in done):
         raise typer.Exit(WRONG_INPUT)
     if not all(one.is_stored for one in done):
         raise typer.Exit(NO)
