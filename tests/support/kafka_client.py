@@ -3,15 +3,26 @@
 The product uses another client, so the two ends of a test share no code with it.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 ANSWER_S = 30.0
+ASK_AGAIN_S = 0.05
+_NOT_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -111,17 +122,31 @@ def _watermarks(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "nobody"})
     try:
         parts = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
-        return {
-            part: consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=ANSWER_S)
-            for part in parts
-        }
+        return {part: _bounds(consumer, topic, part) for part in parts}
     finally:
         consumer.close()
 
 
 def _records_of(consumer: Consumer, topic: str, number: int) -> int:
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
-    return int(high - low)
+    low, high = _bounds(consumer, topic, number)
+    return high - low
+
+
+def _bounds(consumer: Consumer, topic: str, number: int) -> tuple[int, int]:
+    """A part that has just been made is known before its leader answers for it."""
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(
+                TopicPartition(topic, number), timeout=ANSWER_S
+            )
+        except KafkaException as refused:
+            error = refused.args[0]
+            if error.code() not in _NOT_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(ASK_AGAIN_S)
+        else:
+            return int(low), int(high)
 
 
 def _read_until(consumer: Consumer, missing: dict[int, int]) -> Iterator[Read]:
