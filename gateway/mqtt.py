@@ -295,7 +295,7 @@ class _Connection:
             return
         self._has_heard = True
         try:
-            found = self._wire.read()
+            found = self._wire.read(self._bytes_max - self._unacknowledged)
         except (OSError, Rejected) as error:
             self._end(Disconnected(f"the connection to the broker ended: {error}"))
             return

@@ -25,9 +25,13 @@ class Wire:
         self._out = bytearray()
         self._is_ended = False
 
-    def read(self) -> list[Publish]:
-        """What has arrived, without waiting. Rejected: no MQTT."""
+    def read(self, bytes_max: int) -> list[Publish]:
+        """What has arrived, without waiting; nothing more is read above so many bytes.
+
+        Rejected: no MQTT.
+        """
         stream = self._stream
+        size = 0
         for _ in range(READS_MAX):
             room = stream.room()
             try:
@@ -38,7 +42,8 @@ class Wire:
                 self._is_ended = True
                 break
             stream.filled(count)
-            if count < len(room) and not self.pending():
+            size += count
+            if size >= bytes_max or (count < len(room) and not self.pending()):
                 break
         found, stream.messages = stream.messages, []
         return found

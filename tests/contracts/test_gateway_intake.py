@@ -133,8 +133,8 @@ async def test_above_the_bound_nothing_more_is_taken_until_enough_is_acknowledge
         async with asyncio.timeout(1.0):
             while True:
                 taken += await rig.intake.take()
-    # Whole messages that one read of the socket held may be above the bound.
-    assert 3 <= len(taken) <= 9
+    # What was in the last chunk that was read below the bound may be above it.
+    assert 3 <= len(taken) <= 6
     rest = list(taken)
     while len(taken) < 12:
         rig.intake.acknowledge(rest)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.packets import CHUNK_BYTES, LARGE_BYTES, Stream, puback
+from gateway.wire import Wire
 from protocols.errors import Rejected
 
 LIMIT = 4 * 1024 * 1024
@@ -144,6 +145,27 @@ def test_a_packet_above_the_limit_is_not_waited_for() -> None:
 def test_no_mqtt_is_rejected(data: bytes) -> None:
     with pytest.raises(Rejected):
         feed(Stream(LIMIT), data, [100])
+
+
+class Full:
+    """A socket that always has more."""
+
+    def __init__(self, data: bytes) -> None:
+        self.left = data
+
+    def recv_into(self, room: memoryview) -> int:
+        piece, self.left = self.left[: len(room)], self.left[len(room) :]
+        room[: len(piece)] = piece
+        return len(piece)
+
+
+@pytest.mark.parametrize("size", [1_000, LARGE_BYTES * 3])
+def test_of_a_full_socket_no_more_is_read_than_the_bound_and_a_chunk(size: int) -> None:
+    wire = Wire(Full(publish(b"tl/1/a.b/live", bytes(size)) * (4_000_000 // size)), LIMIT)
+    for bytes_max in (300_000, 1):
+        found = wire.read(bytes_max)
+        taken = sum(len(one.payload) for one in found)
+        assert taken < bytes_max + CHUNK_BYTES + size
 
 
 def test_an_acknowledgement_is_four_bytes() -> None:
